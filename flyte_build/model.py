@@ -1,0 +1,194 @@
+"""The frozen values that pass between steps, named after Flyte's own nouns.
+
+Nothing here touches a disk, a network or the Flyte SDK. Paths are POSIX strings relative to the
+target's root (`root_dir`) unless a field says otherwise, so that a value means the same on every machine.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+CopyStyle = Literal["loaded_modules", "all", "none"]
+Builder = Literal["local", "remote"]
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every value: immutable, compared by content, printable as canonical JSON."""
+
+    def json(self) -> bytes:
+        """Canonical JSON: same value, same bytes."""
+        return msgspec.json.encode(self, order="deterministic")
+
+
+class BackendSettings(Value, frozen=True):
+    """Where tasks are registered. An empty `endpoint` is the embedded control plane."""
+
+    endpoint: str = ""
+    insecure: bool = False
+    project: str = "flytesnacks"
+    domain: str = "development"
+    org: str = ""
+    config: str = ""
+    """Absolute path of a Flyte configuration file that authentication is taken from; empty: none."""
+
+    @property
+    def embedded(self) -> bool:
+        return not self.endpoint
+
+
+class StoreSettings(Value, frozen=True):
+    """Where code bundles go. `url` is `file://`, `s3://`, `gs://`, `abfs://`, or `backend` for signed URLs."""
+
+    url: str
+    endpoint_url: str = ""
+    region: str = ""
+
+
+class ImageSettings(Value, frozen=True):
+    """How the image of an environment is found or built."""
+
+    builder: Builder = "local"
+    registry: str = ""
+    default: str = ""
+    mirrors: dict[str, str] = {}
+    refs: dict[str, str] = {}
+
+
+class Target(Value, frozen=True):
+    """One table `[targets.NAME]` of deploy.toml, complete: defaults and templates are filled in.
+
+    Paths are relative to the manifest's folder.
+    """
+
+    name: str
+    path: str
+    environments: tuple[str, ...] = ()
+    """Names of module-level variables; empty when `all` or `recursive` selects."""
+    names: tuple[str, ...] = ()
+    """Names of environments, which the Python API selects by."""
+    all: bool = False
+    recursive: bool = False
+    root_dir: str = "."
+    copy_style: CopyStyle = "loaded_modules"
+    version: str = "{content}"
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    lazy_imports: bool = True
+    ignore_load_errors: bool = False
+    sync_local_sys_paths: bool = True
+    pass_env: tuple[str, ...] = ()
+    load_timeout: float = 300
+    """Seconds."""
+    skip_apps: bool = False
+    max_bundle_size: int = 100_000_000
+    """Bytes, before compression."""
+
+
+class ImageDraft(Value, frozen=True):
+    """What an environment says about its image, before anything is resolved.
+
+    - `fixed`: text in the code names it; it is not part of the image cache that tasks carry.
+    - `uri`: an `Image` that stands for an existing one.
+    - `auto`: the SDK's default image, in `uri`, unless `[images] default` replaces it.
+    - `ref`: `Image.from_ref_name`, whose name is in `reference`.
+    - `none`: no image at all.
+    - `build`: has to be built; `reason` says because of what.
+    """
+
+    kind: Literal["fixed", "uri", "auto", "ref", "none", "build"]
+    uri: str = ""
+    reference: str = ""
+    reason: str = ""
+
+
+class TaskDraft(Value, frozen=True):
+    """One serialized task with stand-ins where version, bundle, images, project, domain and org will go."""
+
+    name: str
+    spec: bytes
+    """A `flyteidl2.task.TaskSpec`, serialized deterministically."""
+    triggers: tuple[bytes, ...] = ()
+    """`flyteidl2.task.TaskTrigger` messages."""
+    source_file: str = ""
+    source_line: int = 0
+    """The line of the `def`, for the link to the source."""
+
+
+class EnvironmentDraft(Value, frozen=True):
+    name: str
+    image: ImageDraft
+    depends_on: tuple[str, ...]
+    tasks: tuple[TaskDraft, ...]
+    file: str
+    """Where it was declared."""
+    include: tuple[str, ...] = ()
+    """`Environment.include`, made relative to the root."""
+
+
+class Discovery(Value, frozen=True):
+    """What running a target's files gave. `environments` has dependencies before dependents."""
+
+    environments: tuple[EnvironmentDraft, ...]
+    selected: tuple[str, ...]
+    """Names of the environments that the manifest chose, before their dependencies."""
+    loaded_files: tuple[str, ...]
+    """Local modules that were imported, under the root."""
+    warnings: tuple[str, ...] = ()
+
+
+class BundleFile(Value, frozen=True):
+    path: str
+    digest: str
+    size: int
+    executable: bool = False
+
+
+class Bundle(Value, frozen=True):
+    """A code bundle. `digest` is of paths, modes and contents, never of compressed bytes."""
+
+    digest: str
+    files: tuple[BundleFile, ...]
+    archive_size: int
+    """Bytes of the compressed archive."""
+
+    @property
+    def filename(self) -> str:
+        return f"{self.digest}.tar.gz"
+
+    @property
+    def size(self) -> int:
+        return sum(file.size for file in self.files)
+
+
+class Upload(Value, frozen=True):
+    """Where a bundle's archive is. `sent` is False when the store held it already, with the same bytes."""
+
+    uri: str
+    sent: bool
+
+
+class Registration(Value, frozen=True):
+    """One task, bound and ready to be sent."""
+
+    name: str
+    environment: str
+    version: str
+    spec: bytes
+    triggers: tuple[bytes, ...] = ()
+
+
+class Fresh(Value, frozen=True, tag="fresh"):
+    """Nothing that the step depends on has changed since its receipt was written."""
+
+
+class Stale(Value, frozen=True, tag="stale"):
+    """The step must run. `reason` is what the user reads."""
+
+    reason: str
+    field: str = ""
+    """The field of the key that changed, when it was one."""
+
+
+Verdict = Fresh | Stale

@@ -1,0 +1,1 @@
+"""What is remembered between runs, and how the world is compared with it."""

@@ -1,0 +1,143 @@
+"""The file index: content digests remembered by `stat` signature, so that a file is read only when it may differ.
+
+A signature holds size, mtime, ctime, inode and mode. ctime cannot be set by a user, so an edit whose mtime was put
+back is seen. A file that was changed less than `_RACY` before it was looked at is not remembered: on a coarse clock it
+could change again without a new signature.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from flyte_build.state import digest
+from flyte_build.state.folder import write_atomically
+
+FORMAT = 1
+_RACY = 2_000_000_000
+"""Nanoseconds; the coarsest timestamps of a common file system (FAT) have this step."""
+
+
+class Signature(NamedTuple):
+    size: int
+    mtime: int
+    ctime: int
+    inode: int
+    mode: int
+
+
+class _Saved(msgspec.Struct):
+    format: int
+    files: dict[str, tuple[Signature, str]]
+    folders: dict[str, tuple[Signature, tuple[str, ...]]]
+
+
+class FileIndex:
+    """Digests of files and listings of folders, each looked at once per run.
+
+    Paths are absolute. `save` keeps what was learnt for the next run; losing it costs time, never correctness.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._saved = _load(path)
+        self._next = _Saved(FORMAT, {}, {})
+        self._digests: dict[str, str] = {}
+        self._listings: dict[str, tuple[str, ...] | None] = {}
+        self._modes: dict[str, int] = {}
+        self._learnt = False
+
+    def digest(self, path: str) -> str:
+        """Digest of a file's content; empty when there is no such file."""
+        known = self._digests.get(path)
+        if known is None:
+            known = self._digests[path] = self._look(path)
+        return known
+
+    def state(self, path: str) -> str:
+        """Digest and executable bit, `DIGEST:x` or `DIGEST:-`; empty when there is no such file."""
+        content = self.digest(path)
+        return content and f"{content}:{'x' if self._modes[path] & stat.S_IXUSR else '-'}"
+
+    def listing(self, folder: str) -> tuple[str, ...] | None:
+        """Sorted names in a folder; None when there is no such folder."""
+        if folder not in self._listings:
+            self._listings[folder] = self._list(folder)
+        return self._listings[folder]
+
+    def kind(self, path: str) -> str:
+        """`file`, `folder`, `other`, or empty when there is nothing."""
+        try:
+            mode = os.stat(path).st_mode
+        except OSError:
+            return ""
+        return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "other"
+
+    def forget(self) -> None:
+        """Look at everything again: the tree may have changed since it was looked at."""
+        self._digests.clear()
+        self._listings.clear()
+
+    def save(self) -> None:
+        """Keep what was learnt. Entries that this run did not look at stay."""
+        if not self._learnt:
+            return
+        merged = _load(self._path)
+        merged.files.update(self._next.files)
+        merged.folders.update(self._next.folders)
+        write_atomically(self._path, msgspec.json.encode(merged))
+        self._learnt = False
+
+    def _look(self, path: str) -> str:
+        try:
+            found = os.stat(path)
+            if not stat.S_ISREG(found.st_mode):
+                return ""
+            self._modes[path] = found.st_mode
+            signature = _signature(found)
+            saved = self._saved.files.get(path)
+            if saved is not None and saved[0] == signature:
+                return saved[1]
+            content = digest.of_file(Path(path))
+        except OSError:
+            return ""
+        if _settled(signature):
+            self._next.files[path] = (signature, content)
+            self._learnt = True
+        return content
+
+    def _list(self, folder: str) -> tuple[str, ...] | None:
+        try:
+            found = os.stat(folder)
+            signature = _signature(found)
+            saved = self._saved.folders.get(folder)
+            if saved is not None and saved[0] == signature:
+                return saved[1]
+            names = tuple(sorted(os.listdir(folder)))
+        except OSError:
+            return None
+        if _settled(signature):
+            self._next.folders[folder] = (signature, names)
+            self._learnt = True
+        return names
+
+
+def _signature(found: os.stat_result) -> Signature:
+    return Signature(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_mode)
+
+
+def _settled(signature: Signature) -> bool:
+    return time.time_ns() - max(signature.mtime, signature.ctime) > _RACY
+
+
+def _load(path: Path) -> _Saved:
+    try:
+        saved = msgspec.json.decode(path.read_bytes(), type=_Saved)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return _Saved(FORMAT, {}, {})
+    return saved if saved.format == FORMAT else _Saved(FORMAT, {}, {})

@@ -1,0 +1,96 @@
+"""The state folder `.flyte-build/`: where things are, and the one way to write a file there.
+
+targets/NAME/STEP.json    receipts            objects/DIGEST      drafts and specs, named by content
+targets/NAME/STEP.log     journals            bundles/DIGEST.tar.gz
+files.json                the file index      store/, backend/    of the embedded control plane
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+from urllib.parse import quote
+
+from flyte_build.errors import StateUnwritable
+from flyte_build.state import digest
+
+NAME = ".flyte-build"
+_CACHEDIR_TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# https://bford.info/cachedir/\n"
+
+
+class StateFolder:
+    """Paths under one repository's state folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @property
+    def index(self) -> Path:
+        return self.root / "files.json"
+
+    @property
+    def bundles(self) -> Path:
+        return self.root / "bundles"
+
+    @property
+    def backend(self) -> Path:
+        return self.root / "backend"
+
+    def target(self, name: str) -> Path:
+        return self.root / "targets" / quote(name, safe="")
+
+    def receipt(self, target: str, step: str) -> Path:
+        return self.target(target) / f"{step}.json"
+
+    def journal(self, target: str, step: str) -> Path:
+        """What a step that was interrupted has done so far."""
+        return self.target(target) / f"{step}.log"
+
+    def object(self, content: str) -> Path:
+        return self.root / "objects" / content
+
+    def put_object(self, data: bytes) -> str:
+        """Keep bytes under their digest, and give the digest."""
+        content = digest.of_bytes(data)
+        path = self.object(content)
+        if not path.exists():
+            write_atomically(path, data)
+        return content
+
+    def create(self) -> None:
+        """Make the folder, marked as a cache and ignored by git.
+
+        Raises:
+            StateUnwritable: it cannot be made.
+        """
+        if (self.root / "CACHEDIR.TAG").exists():
+            return
+        write_atomically(self.root / ".gitignore", b"*\n")
+        write_atomically(self.root / "CACHEDIR.TAG", _CACHEDIR_TAG)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a whole file or nothing: a reader sees the old content or the new, a crash leaves the old.
+
+    Raises:
+        StateUnwritable: the disk is full, or the folder may not be written.
+    """
+    try:
+        _write(path, data)
+    except OSError as error:
+        raise StateUnwritable(path=str(path), reason=error.strerror or str(error)) from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:32]}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.replace(part, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(part)
+        raise

@@ -1,0 +1,119 @@
+"""Receipts: the record that a step has succeeded. Forgotten before its effect starts, written when it has succeeded.
+
+A `kill -9` anywhere leaves "not done", never a false "done".
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from flyte_build.model import Fresh, Stale, Value, Verdict
+from flyte_build.state import trace as tracing
+from flyte_build.state.files import FileIndex
+from flyte_build.state.folder import write_atomically
+from flyte_build.state.trace import Trace
+
+FORMAT = 1
+_T = TypeVar("_T", bound=Value)
+
+
+class Receipt(Value, frozen=True):
+    format: int
+    key: msgspec.Raw
+    """Canonical JSON of the step's key."""
+    result: msgspec.Raw
+    """JSON of the step's result, of a type that the step knows."""
+    trace: Trace = Trace()
+    outputs: dict[str, str] = {}
+    """Files that the result stands on: path below the state folder -> digest of the content."""
+    reason: str = ""
+    """Why the step ran."""
+
+    def read(self, kind: type[_T]) -> _T:
+        """The result, as the type that the step wrote."""
+        return msgspec.json.decode(self.result, type=kind)
+
+
+class World:
+    """What receipts are compared with: the files, folders and environment variables of this run."""
+
+    def __init__(self, folder: Path, state: Path, index: FileIndex, environ: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.state = state
+        self.index = index
+        self.environ = environ
+
+
+class Lost(Value, frozen=True):
+    """There is no usable receipt. `note` says so when there was one that cannot be understood."""
+
+    reason: str
+    note: str = ""
+
+
+def load(path: Path) -> Receipt | Lost:
+    """A receipt, or why there is none. Damage and other formats mean "start over", never a crash.
+
+    Raises:
+        OSError: a receipt is there and may not be read.
+    """
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return Lost(reason="never done here")
+    try:
+        receipt = msgspec.json.decode(text, type=Receipt)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Lost(reason="its receipt is damaged", note=f"{path.name} is damaged; starting over")
+    if receipt.format != FORMAT:
+        return Lost(reason="its receipt is of another version of flyte_build")
+    return receipt
+
+
+def save(path: Path, receipt: Receipt) -> None:
+    write_atomically(path, msgspec.json.encode(receipt))
+
+
+def forget(path: Path) -> None:
+    """From here on: not done."""
+    path.unlink(missing_ok=True)
+
+
+def judge(key: Value, receipt: Receipt | Lost, world: World) -> Verdict:
+    """Whether a step has to run, and why."""
+    if isinstance(receipt, Lost):
+        return Stale(reason=receipt.reason)
+    if bytes(receipt.key) != key.json():
+        return _key_difference(bytes(receipt.key), key.json())
+    for path, content in receipt.outputs.items():
+        found = world.index.digest(os.path.join(world.state, path))
+        if found != content:
+            return Stale(reason=f"its result {path} {'was changed' if found else 'is gone'}")
+    reason = tracing.changed(receipt.trace, str(world.folder), world.index, world.environ)
+    return Stale(reason=reason) if reason else Fresh()
+
+
+def _key_difference(recorded: bytes, now: bytes) -> Stale:
+    """Names the first field of a key that differs."""
+    old: dict[str, object] = msgspec.json.decode(recorded)
+    new: dict[str, object] = msgspec.json.decode(now)
+    for name, value in new.items():
+        before = old.get(name)
+        if before == value:
+            continue
+        inner = _first_difference(before, value) if isinstance(before, dict) and isinstance(value, dict) else ""
+        return Stale(reason=f"{inner and f'`{inner}` of '}{_words(name)} changed", field=name)
+    return Stale(reason="its key has other fields")
+
+
+def _first_difference(old: dict[str, object], new: dict[str, object]) -> str:
+    return next(name for name in {**old, **new} if old.get(name) != new.get(name))
+
+
+def _words(field: str) -> str:
+    return field.replace("_", " ")
