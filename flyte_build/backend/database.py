@@ -1,0 +1,144 @@
+"""The embedded control plane's SQLite file: opening it, its tables, its transactions."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from flyte_build.errors import EmbeddedBackendUnusable
+
+FILE = "control-plane.sqlite"
+_SCHEMA_VERSION = 1
+_BUSY_TIMEOUT = 30.0
+"""Seconds to wait for another process's transaction."""
+
+# Times are microseconds since the epoch. A task's `created_at` is its first registration: what "latest" goes by.
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS tasks (
+    id INTEGER PRIMARY KEY,
+    org TEXT NOT NULL, project TEXT NOT NULL, domain TEXT NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL,
+    environment TEXT NOT NULL, short_name TEXT NOT NULL, short_description TEXT NOT NULL, entrypoint INTEGER NOT NULL,
+    spec BLOB NOT NULL, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL,
+    UNIQUE (org, project, domain, name, version)
+);
+CREATE TABLE IF NOT EXISTS triggers (
+    id INTEGER PRIMARY KEY,
+    org TEXT NOT NULL, project TEXT NOT NULL, domain TEXT NOT NULL, task_name TEXT NOT NULL, name TEXT NOT NULL,
+    task_version TEXT NOT NULL, revision INTEGER NOT NULL, active INTEGER NOT NULL,
+    spec BLOB NOT NULL, automation_spec BLOB NOT NULL,
+    deployed_at INTEGER NOT NULL, updated_at INTEGER NOT NULL, deleted_at INTEGER,
+    UNIQUE (org, project, domain, task_name, name)
+);
+CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL);
+"""
+
+
+def now() -> int:
+    """Microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+class Database:
+    """One connection, shared by the threads of a process; processes share the file."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the control plane in `folder`, made if missing.
+
+        Raises:
+            EmbeddedBackendUnusable: the folder cannot be written, or the file is not one of ours.
+        """
+        self.folder = folder.absolute()
+        self._lock = threading.Lock()
+        with self._translated():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._connection = _open(self.folder / FILE)
+            self.secret = _secret(self._connection)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing; waits for other writers.
+
+        Raises:
+            EmbeddedBackendUnusable: SQLite cannot read or write the file.
+        """
+        with self._lock, self._translated(), _immediate(self._connection):
+            yield self._connection
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """One consistent view, that waits for nobody.
+
+        Raises:
+            EmbeddedBackendUnusable: SQLite cannot read the file.
+        """
+        with self._lock, self._translated():
+            self._connection.execute("BEGIN")
+            try:
+                yield self._connection
+            finally:
+                self._connection.execute("COMMIT")
+
+    def close(self) -> None:
+        self._connection.close()
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise EmbeddedBackendUnusable(path=str(self.folder), reason=str(error)) from error
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # it holds the secret that signs upload URLs
+    connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+    connection.row_factory = sqlite3.Row
+    _use_write_ahead_log(connection)
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > _SCHEMA_VERSION:
+        raise sqlite3.DatabaseError(f"made by a newer flyte_build (schema {version}, this one knows {_SCHEMA_VERSION})")
+    if version < _SCHEMA_VERSION:
+        with _immediate(connection):
+            for statement in filter(str.strip, _SCHEMA.split(";")):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+    return connection
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """Readers and one writer at a time. SQLite's own busy timeout does not cover this switch."""
+    deadline = time.monotonic() + _BUSY_TIMEOUT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def _immediate(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _secret(connection: sqlite3.Connection) -> bytes:
+    """The key of the signed URLs, made once per file."""
+    row = connection.execute("SELECT value FROM secrets WHERE name = 'uploads'").fetchone()
+    if row is None:
+        connection.execute("INSERT OR IGNORE INTO secrets VALUES ('uploads', ?)", (secrets.token_bytes(32),))
+        row = connection.execute("SELECT value FROM secrets WHERE name = 'uploads'").fetchone()
+    return bytes(row["value"])
