@@ -1,0 +1,136 @@
+"""Targets x steps: what a step needs, whether it is stale, and running it under a receipt. Knows nothing of doit."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from flyte_build.model import Fresh, Stale, Target, Value, Verdict
+from flyte_build.state import receipts
+from flyte_build.state.receipts import Lost, Receipt
+from flyte_build.steps import Outcome, bundle, deploy, discover, images, serialize, upload
+
+if TYPE_CHECKING:
+    from flyte_build.project import Project
+
+
+class Step(Protocol):
+    """A module of `steps`."""
+
+    NAME: str
+
+    def key(self, project: Project, target: Target) -> Value: ...
+
+    def run(self, project: Project, target: Target) -> Outcome: ...
+
+
+STEPS: dict[str, Step] = {
+    "discover": discover,
+    "bundle": bundle,
+    "images": images,
+    "upload": upload,
+    "serialize": serialize,
+    "deploy": deploy,
+}
+NEEDS: dict[str, tuple[str, ...]] = {
+    "discover": (),
+    "bundle": ("discover",),
+    "images": ("discover",),
+    "upload": ("bundle",),
+    "serialize": ("discover", "images", "upload"),
+    "deploy": ("serialize",),
+}
+CAUSES = {
+    "discovery": "discover",
+    "files": "discover",
+    "images": "images",
+    "bundle": "bundle",
+    "bundle_uri": "upload",
+    "content": "serialize",
+}
+"""Field of a key -> the step whose result it holds. That step's own reason says more than "the bundle changed"."""
+
+
+class Done(Value, frozen=True):
+    """What a step did, for the report."""
+
+    step: str
+    target: str
+    reason: str
+    summary: str
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+def judge(project: Project, target: Target, step: str) -> Verdict:
+    """Whether a step has to run, and why. What it needs is taken as it is: doit runs that first.
+
+    Raises:
+        StepError: the key itself cannot be made, such as a version that asks git where there is none.
+    """
+    for need in NEEDS[step]:
+        if isinstance(project.receipt(target.name, need), Lost):
+            return Stale(reason=f"{need} was not done")
+    key = STEPS[step].key(project, target)
+    verdict = receipts.judge(key, project.receipt(target.name, step), project.world(target))
+    return verdict if isinstance(verdict, Fresh) else _with_cause(project, target, step, verdict)
+
+
+def _with_cause(project: Project, target: Target, step: str, verdict: Stale) -> Stale:
+    cause = CAUSES.get(verdict.field, step)
+    receipt = project.receipt(target.name, cause)
+    return Stale(reason=receipt.reason) if cause != step and isinstance(receipt, Receipt) else verdict
+
+
+def run(project: Project, target: Target, step: str) -> Done:
+    """Do a step: forget its receipt, do the work, write the receipt.
+
+    Raises:
+        StepError: the work failed; there is no receipt then.
+    """
+    started = time.perf_counter()
+    verdict = judge(project, target, step)
+    reason = "asked for" if isinstance(verdict, Fresh) else verdict.reason
+    project.state.create()
+    path = project.state.receipt(target.name, step)
+    receipts.forget(path)
+    key = STEPS[step].key(project, target)
+    outcome = STEPS[step].run(project, target)
+    receipt = Receipt(
+        format=receipts.FORMAT,
+        key=msgspec.Raw(key.json()),
+        result=msgspec.Raw(outcome.result.json()),
+        trace=outcome.trace,
+        outputs=outcome.outputs,
+        reason=reason,
+    )
+    receipts.save(path, receipt)
+    project.state.journal(target.name, step).unlink(missing_ok=True)
+    return Done(
+        step=step,
+        target=target.name,
+        reason=reason,
+        summary=outcome.summary,
+        seconds=time.perf_counter() - started,
+        notes=outcome.notes,
+    )
+
+
+def forget(project: Project, target: str, step: str) -> None:
+    """Make a step not done, so that the next run does it again from its beginning."""
+    receipts.forget(project.state.receipt(target, step))
+    project.state.journal(target, step).unlink(missing_ok=True)
+
+
+def clean(project: Project, target: str, step: str, *, dryrun: bool = False) -> tuple[str, ...]:
+    """Remove a step's receipt and what it left in the state folder. Gives the paths, relative to that."""
+    receipt = project.receipt(target, step)
+    outputs = receipt.outputs if isinstance(receipt, Receipt) else {}
+    found = tuple(path for path in outputs if not path.startswith("/") and (project.state.root / path).exists())
+    if not dryrun:
+        forget(project, target, step)
+        for path in found:
+            (project.state.root / path).unlink()
+    return found

@@ -1,0 +1,71 @@
+"""`doit plan`: what a deploy would do to one target, from what is known locally. No network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flyte_build import pipeline, versions
+from flyte_build.model import Fresh, Target, Value
+from flyte_build.state.receipts import Receipt
+from flyte_build.steps import bundle, deploy, discover, images, serialize
+
+if TYPE_CHECKING:
+    from flyte_build.project import Project
+
+
+class Plan(Value, frozen=True):
+    """What would be done. Empty `register` and `upload`: nothing."""
+
+    target: str
+    version: str
+    deployed_version: str
+    """What is registered now, as far as this checkout knows; empty: nothing."""
+    register: tuple[str, ...]
+    """Names of tasks."""
+    upload: str
+    """File name of the bundle that would be sent; empty: none."""
+    bundle_files: int
+    bundle_size: int
+    """Bytes before compression."""
+    archive_size: int
+    images: dict[str, str]
+    reason: str
+    """Why something would be done; empty when nothing would."""
+
+
+def plan(project: Project, target: Target) -> Plan:
+    """What a deploy would do. Discovery, bundle and images are up to date by now.
+
+    Raises:
+        StepError: the deploy would fail in a way that is known beforehand.
+    """
+    discovery = discover.load(project, target)
+    packed = project.result(target.name, bundle.NAME, bundle.Result)
+    uris = project.result(target.name, images.NAME, images.Result).uris
+    template = versions.fill(target, project.folder, project.environ)
+    content = serialize.content_version(discovery, packed.digest, uris)
+    upload_reason = _reason(project, target, "upload")
+    reason = upload_reason or _reason(project, target, "serialize") or _reason(project, target, "deploy")
+    names = tuple(task.name for environment in discovery.environments for task in environment.tasks)
+    return Plan(
+        target=target.name,
+        version=template.replace(versions.CONTENT, content),
+        deployed_version=_deployed(project, target),
+        register=names if reason else (),
+        upload=f"{packed.digest}.tar.gz" if upload_reason and packed.digest else "",
+        bundle_files=packed.files,
+        bundle_size=packed.size,
+        archive_size=packed.archive_size,
+        images=uris,
+        reason=reason,
+    )
+
+
+def _reason(project: Project, target: Target, step: str) -> str:
+    verdict = pipeline.judge(project, target, step)
+    return "" if isinstance(verdict, Fresh) else verdict.reason
+
+
+def _deployed(project: Project, target: Target) -> str:
+    receipt = project.receipt(target.name, deploy.NAME)
+    return receipt.read(deploy.Result).version if isinstance(receipt, Receipt) else ""

@@ -1,0 +1,358 @@
+"""The only module that touches the Flyte SDK, private parts included.
+
+Every name that it relies on is listed in `PRIVATE_NAMES`, and a test looks each of them up in the oldest and the newest
+supported SDK (2.12.x). Importing this module imports the SDK: only the discovery worker, the client and the binding of
+reusable environments do so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import flyte
+import flyte.errors
+import flyte.report
+from flyte._deploy import _update_interface_inputs_and_outputs_docstring
+from flyte._environment import list_loaded_environments
+from flyte._image import CodeBundleLayer, Image
+from flyte._internal.image_cache import ImageCache
+from flyte._internal.runtime.convert import convert_upload_default_inputs
+from flyte._internal.runtime.reuse import extract_unique_id_and_image
+from flyte._internal.runtime.task_serde import translate_task_to_wire
+from flyte._internal.runtime.trigger_serde import to_task_trigger
+from flyte._utils import local_sys_paths_env
+from flyte._utils.description_parser import parse_description
+from flyte.models import ActionID, CodeBundle, RawDataPath, SerializationContext, TaskContext
+from flyte.syncify import syncify
+from flyte.types import _load_custom_type_transformers
+from flyteidl2.core import tasks_pb2
+from flyteidl2.task import task_definition_pb2
+
+from flyte_build import standins
+from flyte_build.errors import BackendUnreachable, CredentialsUnusable, TaskNotSerialized
+from flyte_build.model import BackendSettings, EnvironmentDraft, ImageDraft, TaskDraft
+
+if TYPE_CHECKING:
+    from flyte._task import TaskTemplate
+    from flyte.config._config import PlatformConfig
+    from flyte.remote._client.controlplane import ClientSet
+
+PRIVATE_NAMES = (
+    "flyte._initialize._initialize_client",
+    "flyte._initialize._platform_to_client_kwargs",
+    "flyte.remote._client.auth._auth_utils.decode_api_key",
+    "flyte.remote._client.auth.errors.AccessTokenNotFoundError",
+    "flyte.remote._client.auth.errors.AuthenticationError",
+    "flyte.remote._client.auth.errors.AuthenticationPending",
+    "flyte.remote._client.controlplane.ClientSet",
+    "flyte._deploy._update_interface_inputs_and_outputs_docstring",
+    "flyte._environment.list_loaded_environments",
+    "flyte._image.CodeBundleLayer",
+    "flyte._internal.image_cache.ImageCache",
+    "flyte._internal.runtime.convert.convert_upload_default_inputs",
+    "flyte._internal.runtime.reuse.extract_unique_id_and_image",
+    "flyte._internal.runtime.task_serde.translate_task_to_wire",
+    "flyte._internal.runtime.trigger_serde.offload_trigger_inputs",
+    "flyte._internal.runtime.trigger_serde.to_task_trigger",
+    "flyte._utils.local_sys_paths_env",
+    "flyte._utils.sanitize_endpoint",
+    "flyte._utils.description_parser.parse_description",
+    "flyte.types._load_custom_type_transformers",
+)
+
+PRIVATE_ATTRIBUTES = {
+    "flyte._image.Image": ("_is_cloned", "_layers", "_ref_name"),
+    "flyte._environment.Environment": ("_declaring_file",),
+    "flyte.syncify._api.Syncify": ("_bg_loop",),
+    "flyte.syncify._api._BackgroundLoop": ("_run", "loop", "thread"),
+}
+"""Attributes of their objects that are relied on, too."""
+
+SHORT_DESCRIPTION_LIMIT = 255
+LONG_DESCRIPTION_LIMIT = 2048
+"""Characters; as the SDK's own deploy cuts descriptions."""
+ACTOR_VERSION_LENGTH = 15
+"""Characters, as in the SDK's `add_reusable`."""
+
+
+# --- the worker's process ------------------------------------------------------------------------------------------
+
+
+def prepare_process() -> None:
+    """Do once what every load needs: type plugins, and a quiet log."""
+    logging.getLogger("flyte").setLevel(logging.ERROR)
+    _load_custom_type_transformers()  # type: ignore[no-untyped-call]
+
+
+def revive_after_fork() -> None:
+    """Give a forked process the SDK's background thread again; without it, `flyte.init()` in user code would hang."""
+    background = syncify._bg_loop
+    background.loop = asyncio.new_event_loop()
+    background.thread = threading.Thread(name=background.thread.name, target=background._run, daemon=True)
+    background.thread.start()
+
+
+FOLDER = str(Path(flyte.__file__).parent)
+"""Where the SDK is installed."""
+Environment = flyte.Environment
+TaskEnvironment = flyte.TaskEnvironment
+
+
+def declaring_file(environment: Environment) -> str:
+    """Absolute path of the file that made an environment; empty when it was made at a prompt."""
+    return environment._declaring_file or ""
+
+
+def loaded_environments() -> list[Environment]:
+    """Every environment made so far in this process, in the order of making."""
+    return list(list_loaded_environments())
+
+
+# --- drafts --------------------------------------------------------------------------------------------------------
+
+
+def draft_environment(
+    environment: TaskEnvironment, *, root: Path, image_cache: ImageCache, has_bundle: bool, sync_paths: bool
+) -> EnvironmentDraft:
+    """Serialize an environment and its tasks, with stand-ins.
+
+    Raises:
+        TaskNotSerialized: the SDK cannot serialize a task.
+    """
+    context = SerializationContext(
+        version=standins.VERSION,
+        project=standins.PROJECT,
+        domain=standins.DOMAIN,
+        org=standins.ORG,
+        code_bundle=CodeBundle(tgz=standins.BUNDLE, computed_version=standins.BUNDLE_VERSION) if has_bundle else None,
+        image_cache=image_cache,
+        root_dir=root,
+    )
+    paths = local_sys_paths_env(root) if sync_paths else {}
+    return EnvironmentDraft(
+        name=environment.name,
+        image=draft_image(environment.image, has_bundle=has_bundle),
+        depends_on=tuple(dict.fromkeys(other.name for other in environment.depends_on)),
+        tasks=tuple(_draft_task(task, context, paths) for task in environment.tasks.values()),
+        file=_relative(declaring_file(environment), root),
+    )
+
+
+def image_cache_of(environments: Iterable[Environment]) -> ImageCache:
+    """The cache that drafts carry: a stand-in for each image that the SDK would put there."""
+    names = [e.name for e in environments if e.image == "auto" or isinstance(e.image, Image)]
+    lookup = {name: standins.image(name) for name in names}
+    return ImageCache(image_lookup=lookup, serialized_form=standins.IMAGE_CACHE)
+
+
+def draft_image(image: str | Image | None, *, has_bundle: bool) -> ImageDraft:
+    """What an environment says about its image."""
+    if image is None or image == "":
+        return ImageDraft(kind="none")
+    if image == "auto":
+        return ImageDraft(kind="auto", uri=Image.from_debian_base().uri)
+    if isinstance(image, str):
+        return ImageDraft(kind="fixed", uri=image)
+    layers = [layer for layer in image._layers if not (has_bundle and isinstance(layer, CodeBundleLayer))]
+    if image.dockerfile is not None:
+        return ImageDraft(kind="build", reason="`from_dockerfile`")
+    if layers:
+        return ImageDraft(kind="build", reason=f"{len(layers)} layer{'s' if len(layers) > 1 else ''}")
+    if image._ref_name is not None:
+        return ImageDraft(kind="ref", reference=image._ref_name)
+    if image._is_cloned:
+        return ImageDraft(kind="build", reason="another name or registry than its base")
+    return ImageDraft(kind="uri", uri=image.uri)
+
+
+def _draft_task(
+    task: TaskTemplate[Any, Any, Any], context: SerializationContext, paths: Mapping[str, str]
+) -> TaskDraft:
+    code = getattr(getattr(task, "func", None), "__code__", None)
+    assert context.root_dir is not None
+    source = _relative(code.co_filename, context.root_dir) if code else ""
+    line = code.co_firstlineno + 1 if code else 0
+    try:
+        spec, triggers = asyncio.run(_serialize(task, context, paths))
+    except Exception as error:
+        raise TaskNotSerialized(
+            task=task.name, file=source, line=max(line - 1, 0), reason=f"{type(error).__name__}: {error}"
+        ) from error
+    return TaskDraft(
+        name=task.name,
+        spec=spec.SerializeToString(deterministic=True),
+        triggers=tuple(trigger.SerializeToString(deterministic=True) for trigger in triggers),
+        source_file=source,
+        source_line=line,
+    )
+
+
+async def _serialize(
+    task: TaskTemplate[Any, Any, Any], context: SerializationContext, paths: Mapping[str, str]
+) -> tuple[task_definition_pb2.TaskSpec, list[task_definition_pb2.TaskTrigger]]:
+    # The order and the additions are those of the SDK's own deploy, so that the result is the same, field by field.
+    task = copy.copy(task)
+    if paths:
+        task.env_vars = {**(task.env_vars or {}), **paths}
+    defaults = await convert_upload_default_inputs(task.interface)
+    spec = translate_task_to_wire(task, context, default_inputs=defaults, task_context=_link_context(context))
+    environment = task.parent_env() if task.parent_env else None
+    if environment is not None and environment.description:
+        spec.environment.description = environment.description
+    spec.documentation.CopyFrom(_documentation(task))
+    interface = _update_interface_inputs_and_outputs_docstring(spec.task_template.interface, task.native_interface)
+    spec.task_template.interface.CopyFrom(interface)
+    triggers = [
+        await to_task_trigger(
+            t=trigger,
+            task_name=task.name,
+            task_inputs=spec.task_template.interface.inputs,
+            task_default_inputs=list(spec.default_inputs),
+        )
+        for trigger in task.triggers
+    ]
+    return spec, triggers
+
+
+def _link_context(context: SerializationContext) -> TaskContext:
+    """What log links are made with: the backend's own templates."""
+    action = ActionID(
+        name="{{.actionName}}",
+        run_name="{{.runName}}",
+        project="{{.executionProject}}",
+        domain="{{.executionDomain}}",
+        org="{{.executionOrg}}",
+    )
+    return TaskContext(
+        action=action,
+        output_path=context.output_path,
+        version=context.version,
+        raw_data_path=RawDataPath(path=""),
+        compiled_image_cache=context.image_cache,
+        run_base_dir="",
+        report=flyte.report.Report(name=action.name),
+        custom_context={},
+    )
+
+
+def _documentation(task: TaskTemplate[Any, Any, Any]) -> task_definition_pb2.DocumentationEntity:
+    """Descriptions from the docstring. The link to the source is bound later: it names a commit, not content."""
+    docstring = task.interface.docstring
+    short = docstring.short_description if docstring else None
+    long = docstring.long_description if docstring else None
+    return task_definition_pb2.DocumentationEntity(
+        short_description=parse_description(short, SHORT_DESCRIPTION_LIMIT) if short else None,
+        long_description=parse_description(long, LONG_DESCRIPTION_LIMIT) if long else None,
+    )
+
+
+def _relative(path: str, root: Path) -> str:
+    try:
+        return Path(path).resolve().relative_to(root).as_posix()
+    except ValueError:
+        return path
+
+
+def actor_version(template: tasks_pb2.TaskTemplate, bundle_version: str | None) -> str:
+    """The version of a reusable environment's container, which the SDK derives from the bound template."""
+    policy = template.reuse_policy
+    rebuilt = flyte.ReusePolicy(
+        replicas=(policy.min_replicas, policy.max_replicas),
+        concurrency=policy.concurrency,
+        idle_ttl=policy.idle_ttl.ToTimedelta(),
+        scaledown_ttl=policy.scaledown_ttl.ToTimedelta(),
+    )
+    bundle = None if bundle_version is None else CodeBundle(tgz=standins.BUNDLE, computed_version=bundle_version)
+    version, _ = extract_unique_id_and_image(template.custom["name"], bundle, template, rebuilt)
+    return version[:ACTOR_VERSION_LENGTH]
+
+
+# --- client --------------------------------------------------------------------------------------------------------
+
+
+async def connect(settings: BackendSettings) -> ClientSet:
+    """The SDK's authenticated client, for the event loop that this runs on. Retries are the caller's.
+
+    Credentials come from `FLYTE_API_KEY`, else from the configuration file, else from a login in the browser, as with
+    the SDK. Nothing is sent yet, unless the server's certificate has to be fetched.
+
+    Raises:
+        CredentialsUnusable: the API key is malformed or another endpoint's, or a file that holds a secret is not there.
+        BackendUnreachable: the endpoint is no address, or its certificate cannot be fetched.
+    """
+    from flyte._initialize import _initialize_client, _platform_to_client_kwargs
+
+    logging.getLogger("flyte").setLevel(logging.CRITICAL)
+    platform = _platform(settings)
+    options = {**_platform_to_client_kwargs(platform), "rpc_retries": 0}
+    try:
+        return await _initialize_client(**options, disable_keyring=platform.disable_keyring)
+    except flyte.errors.InitializationError as error:
+        raise BackendUnreachable(endpoint=settings.endpoint, reason=str(error)) from error
+    except OSError as error:
+        raise _unreadable(settings, error) from error
+
+
+def login_errors() -> tuple[type[Exception], ...]:
+    """What the client raises when a login fails, beside Connect's own errors."""
+    import httpx
+    from flyte.remote._client.auth import errors
+
+    return (
+        httpx.HTTPError,
+        errors.AccessTokenNotFoundError,
+        errors.AuthenticationError,
+        errors.AuthenticationPending,
+        flyte.errors.InitializationError,
+    )
+
+
+def _platform(settings: BackendSettings) -> PlatformConfig:
+    """Where to connect, from the settings; how to log in, from the configuration file or the API key."""
+    from flyte._utils import sanitize_endpoint
+    from flyte.config import Config
+    from flyte.config._config import PlatformConfig
+
+    try:
+        endpoint = sanitize_endpoint(settings.endpoint)
+        base = Config.auto(settings.config).platform if settings.config else PlatformConfig()
+    except RuntimeError as error:
+        reason = "the address starts with none of `dns:///`, `https://`, `http://`"
+        raise BackendUnreachable(endpoint=settings.endpoint, reason=reason) from error
+    except OSError as error:
+        raise _unreadable(settings, error) from error
+    key = "" if settings.insecure else os.environ.get("FLYTE_API_KEY", "")
+    login = _login(key, endpoint) if key else {}
+    return base.replace(endpoint=endpoint, insecure=settings.insecure, **login)
+
+
+def _login(api_key: str, endpoint: str | None) -> dict[str, str]:
+    """The credentials in an API key. They are sent to no endpoint but their own."""
+    from flyte._utils import sanitize_endpoint
+    from flyte.remote._client.auth._auth_utils import decode_api_key
+
+    try:
+        given, client_id, secret, _ = decode_api_key(api_key)
+        owner = sanitize_endpoint(given)
+    except (ValueError, RuntimeError) as error:
+        raise CredentialsUnusable(
+            source="FLYTE_API_KEY", reason="it is not an API key", mend="correct it, or unset it"
+        ) from error
+    if owner != endpoint:
+        reason = f"it is a key of `{owner}`, and `endpoint` is `{endpoint}`"
+        raise CredentialsUnusable(source="FLYTE_API_KEY", reason=reason, mend="unset it, or set the other endpoint")
+    return {"client_id": client_id, "client_credentials_secret": secret, "auth_mode": "ClientSecret"}
+
+
+def _unreadable(settings: BackendSettings, error: OSError) -> CredentialsUnusable:
+    reason = f"cannot read `{error.filename}`: {error.strerror}"
+    return CredentialsUnusable(
+        source=settings.config or settings.endpoint, reason=reason, mend="correct the path there"
+    )

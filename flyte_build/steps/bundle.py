@@ -1,0 +1,151 @@
+"""Bundle: write the target's files as one canonical archive. What goes into it is decided in `packing`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from flyte_build.model import Bundle, CopyStyle, Target, Value
+from flyte_build.state.trace import Trace, listing_digest
+from flyte_build.steps import Outcome, discover
+
+if TYPE_CHECKING:
+    from flyte_build.packing import Plan
+    from flyte_build.project import Project
+
+NAME = "bundle"
+FORMAT = 1
+"""Raised when the same key and files would give another bundle."""
+
+
+class Key(Value, frozen=True):
+    """What may change a bundle, besides the files, folders and missing paths that its trace names."""
+
+    format: int
+    python: str
+    """Version whose grammar the static scan reads."""
+    root_dir: str
+    copy_style: CopyStyle
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    lazy_imports: bool
+    max_bundle_size: int
+    files: str
+    """Digest of what discovery loaded, and of the environments' includes."""
+
+
+class Result(Value, frozen=True):
+    digest: str
+    """Of paths, modes and contents; empty when the target has no bundle."""
+    bundle: str = ""
+    """Digest of the `Bundle`, which is kept under it."""
+    files: int = 0
+    size: int = 0
+    """Bytes before compression."""
+    archive_size: int = 0
+
+
+def key(project: Project, target: Target) -> Key:
+    return Key(
+        format=FORMAT,
+        python=f"{sys.version_info.major}.{sys.version_info.minor}",
+        root_dir=target.root_dir,
+        copy_style=target.copy_style,
+        include=target.include,
+        exclude=target.exclude,
+        lazy_imports=target.lazy_imports,
+        max_bundle_size=target.max_bundle_size,
+        files=project.result(target.name, discover.NAME, discover.Result).files,
+    )
+
+
+def load(project: Project, target: Target) -> Bundle | None:
+    """The bundle that the receipt names; None when the target has none."""
+    result = project.result(target.name, NAME, Result)
+    if not result.digest:
+        return None
+    return msgspec.json.decode(project.state.object(result.bundle).read_bytes(), type=Bundle)
+
+
+def archive(project: Project, bundle: Bundle) -> Path:
+    return project.state.bundles / bundle.filename
+
+
+def run(project: Project, target: Target) -> Outcome:
+    """Pick the files and write the archive.
+
+    Raises:
+        StepError: a file cannot be bundled, or they are too large together.
+    """
+    from flyte_build import packing
+
+    root = project.root(target)
+    plan = packing.plan(target, root, discover.load(project, target), search=_search(project, target))
+    if not plan.files:
+        return Outcome(result=Result(digest=""), trace=_trace(project, target, plan, None), summary="no files")
+    bundle = packing.pack(plan, root, project.state.bundles)
+    kept = project.state.put_object(bundle.json())
+    path = archive(project, bundle)
+    return Outcome(
+        result=Result(
+            digest=bundle.digest,
+            bundle=kept,
+            files=len(bundle.files),
+            size=bundle.size,
+            archive_size=bundle.archive_size,
+        ),
+        trace=_trace(project, target, plan, bundle),
+        outputs={
+            f"objects/{kept}": kept,
+            f"bundles/{bundle.filename}": project.index.digest(str(path)),
+        },
+        summary=f"{len(bundle.files)} files, {bundle.size:,} bytes",
+        notes=(*_secrets_note(plan), *_size_note(bundle)),
+    )
+
+
+def _search(project: Project, target: Target) -> tuple[str, ...]:
+    """Where lazy imports are looked for, relative to the root: what the worker's `sys.path` has under it."""
+    if not ((target.environments or target.names) and target.sync_local_sys_paths):
+        return ("",)
+    folder = (project.folder / target.path).resolve().parent
+    below = os.path.relpath(folder, project.root(target))
+    return ("",) if below == "." else ("", Path(below).as_posix())
+
+
+def _trace(project: Project, target: Target, plan: Plan, bundle: Bundle | None) -> Trace:
+    root = project.root(target)
+    inside = os.path.relpath(root, project.folder)
+
+    def name(path: str) -> str:
+        return os.path.normpath(os.path.join(inside, path))
+
+    bundled = {name(f.path): f"{f.digest}:{'x' if f.executable else '-'}" for f in (bundle.files if bundle else ())}
+    return Trace(
+        files={**{name(p): project.index.digest(str(root / p)) for p in plan.watch_files}, **bundled},
+        folders={name(p): listing_digest(project.index.listing(str(root / p))) for p in plan.watch_folders},
+        exists=dict.fromkeys(map(name, plan.watch_missing), ""),
+    )
+
+
+def _secrets_note(plan: Plan) -> tuple[str, ...]:
+    if not plan.secrets:
+        return ()
+    return (
+        f"left out of the bundle, since they look like keys or credentials: {', '.join(plan.secrets)}; "
+        f"name one in `include` of [targets.{plan.target}] to bundle it",
+    )
+
+
+def _size_note(bundle: Bundle) -> tuple[str, ...]:
+    from flyte_build import packing
+
+    largest = packing.largest(bundle)
+    if not largest:
+        return ()
+    lines = [f"the bundle has {bundle.size:,} bytes; the largest files are"]
+    return ("\n".join([*lines, *(f"{file.size:>14,}  {file.path}" for file in largest)]),)

@@ -1,0 +1,53 @@
+"""What goes into the discovery process and what comes out."""
+
+from __future__ import annotations
+
+from flyte_build import errors
+from flyte_build.model import Discovery, Target, Value
+from flyte_build.state.trace import Trace
+
+BUG = 70
+"""Exit status of a child in which our own code failed."""
+
+
+class LoadRequest(Value, frozen=True):
+    """One target to load. Paths are absolute where not said otherwise."""
+
+    folder: str
+    """The manifest's folder."""
+    target: Target
+    files: tuple[str, ...]
+    """Python files to import, relative to the root, in order."""
+    environ: dict[str, str]
+    """Environment variables that the code sees besides the base ones."""
+    hidden: tuple[str, ...]
+    """Names of variables that are set outside and not passed."""
+    result: str
+    """Where the `LoadResult` is written."""
+    output: str
+    """Where what the code prints goes."""
+    stacks: str
+    """Where the interpreter writes its stack when it hangs or crashes."""
+    progress: str
+    """Where the file that is being imported is noted."""
+
+
+class Failure(Value, frozen=True):
+    """An error of `errors.py` as data, to cross the process border."""
+
+    error: str
+    fields: dict[str, str | int | float | tuple[str, ...]]
+
+    @classmethod
+    def of(cls, error: errors.StepError) -> Failure:
+        return cls(error=type(error).__name__, fields=dict(vars(error)))
+
+    def revive(self) -> errors.StepError:
+        kind: type[errors.StepError] = getattr(errors, self.error)
+        return kind(**self.fields)
+
+
+class LoadResult(Value, frozen=True):
+    discovery: Discovery | None
+    trace: Trace
+    failure: Failure | None = None

@@ -1,0 +1,109 @@
+"""The parent of all loads: imports the SDK once, then forks a child per request, which costs milliseconds.
+
+It reads `LoadRequest`s as JSON lines on standard input, and answers with two kinds of lines on standard output:
+`started PID` and `ended PID STATUS` (as `os.waitpid` gives it). It ends when its input does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import resource
+import selectors
+import signal
+import sys
+import traceback
+
+import msgspec
+
+from flyte_build import sdk
+from flyte_build.worker.load import load
+from flyte_build.worker.protocol import BUG, LoadRequest
+
+
+def main() -> int:
+    del sys.path[0]  # the folder that `-m` puts there is not the user's root
+    sdk.prepare_process()
+    wake_reader, wake_writer = os.pipe()
+    os.set_blocking(wake_writer, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake_writer)
+    with selectors.DefaultSelector() as selector:
+        selector.register(0, selectors.EVENT_READ)
+        selector.register(wake_reader, selectors.EVENT_READ)
+        return _serve(selector, wake_reader)
+
+
+def _serve(selector: selectors.BaseSelector, wake_reader: int) -> int:
+    waiting = b""
+    while True:
+        for key, _ in selector.select():
+            data = os.read(key.fd, 1 << 16)
+            if key.fd == wake_reader:
+                _reap()
+            elif not data:
+                return 0
+            else:
+                *lines, waiting = (waiting + data).split(b"\n")
+                for line in lines:
+                    _fork(msgspec.json.decode(line, type=LoadRequest))
+
+
+def _reap() -> None:
+    with contextlib.suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            _say(f"ended {ended[0]} {ended[1]}")
+
+
+def _say(line: str) -> None:
+    os.write(1, f"{line}\n".encode())
+
+
+def _fork(request: LoadRequest) -> None:
+    pid = os.fork()
+    if pid:
+        _say(f"started {pid}")
+        return
+    # The child must never return into the parent's loop, whatever happens.
+    status = 1
+    try:
+        _child(request)
+        status = 0
+    except BaseException:  # noqa: BLE001 a bug of ours: the parent shows what was printed
+        status = BUG
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
+
+
+def _child(request: LoadRequest) -> None:
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.setsid()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _redirect(request.output)
+    with open(request.stacks, "wb", buffering=0) as stacks:
+        faulthandler.enable(stacks)
+        faulthandler.dump_traceback_later(request.target.load_timeout, exit=True, file=stacks)
+        progress = os.open(request.progress, os.O_RDWR | os.O_CREAT, 0o600)
+        sdk.revive_after_fork()
+        result = load(request, progress)
+        faulthandler.cancel_dump_traceback_later()
+    part = f"{request.result}.part"
+    with open(part, "wb") as file:
+        file.write(msgspec.json.encode(result))
+    os.replace(part, request.result)
+
+
+def _redirect(output: str) -> None:
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    printed = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+    os.dup2(nothing, 0)
+    os.dup2(printed, 1)
+    os.dup2(printed, 2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,3 @@
+select *
+from rides
+where day = :day

@@ -1,0 +1,3 @@
+"""What a nested workflow imports."""
+
+FACTOR = 3

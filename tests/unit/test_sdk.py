@@ -1,0 +1,72 @@
+"""The SDK's private parts that this project relies on are there, in whichever supported version is installed."""
+
+from __future__ import annotations
+
+import importlib
+from functools import reduce
+from typing import Any
+
+import flyte
+import pytest
+
+from flyte_build import binding, sdk
+
+
+def find(name: str) -> Any:
+    """The object behind a dotted name, importing as many of its parts as are modules."""
+    parts = name.split(".")
+    for count in range(len(parts), 0, -1):
+        try:
+            module = importlib.import_module(".".join(parts[:count]))
+        except ImportError:
+            continue
+        return reduce(getattr, parts[count:], module)
+    raise ImportError(name)
+
+
+def objects() -> dict[str, Any]:
+    return {
+        "flyte._image.Image": flyte.Image.from_debian_base(),
+        "flyte._environment.Environment": flyte.TaskEnvironment(name="for-its-attributes"),
+        "flyte.syncify._api.Syncify": find("flyte.syncify.syncify"),
+        "flyte.syncify._api._BackgroundLoop": find("flyte.syncify.syncify")._bg_loop,
+    }
+
+
+@pytest.mark.parametrize("name", sdk.PRIVATE_NAMES)
+def test_the_sdk_has_the_private_name(name: str) -> None:
+    assert callable(find(name))
+
+
+@pytest.mark.parametrize(
+    ("owner", "attribute"), [(owner, name) for owner, names in sdk.PRIVATE_ATTRIBUTES.items() for name in names]
+)
+def test_the_sdk_s_objects_have_the_private_attribute(owner: str, attribute: str) -> None:
+    found = objects()[owner]
+    assert isinstance(found, find(owner))
+    assert hasattr(found, attribute)
+
+
+def test_a_private_name_that_is_gone_is_noticed() -> None:
+    with pytest.raises(AttributeError, match="no_such_function"):
+        find("flyte._deploy.no_such_function")
+
+
+def test_the_image_cache_argument_is_the_sdk_s_own() -> None:
+    images = {"b": "ghcr.io/org/b:1", "a": 'registry/"odd"/é:2'}
+    from flyte._internal.image_cache import ImageCache
+
+    assert binding.image_cache_argument(images) == ImageCache(image_lookup=images).to_transport
+
+
+def test_a_forked_process_can_use_the_sdk_s_synchronous_calls(tmp_path: Any) -> None:
+    import os
+    import signal
+
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(10)
+        sdk.revive_after_fork()
+        flyte.init(root_dir=tmp_path)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
