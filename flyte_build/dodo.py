@@ -1,0 +1,55 @@
+"""What a repository's dodo.py imports: `from flyte_build.dodo import *`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from flyte_build import graph
+
+__all__ = [
+    "DOIT_CONFIG",
+    "task_bundle",
+    "task_deploy",
+    "task_discover",
+    "task_images",
+    "task_plan",
+    "task_serialize",
+    "task_serve",
+    "task_upload",
+]
+
+DOIT_CONFIG = graph.configuration()
+sys.excepthook = graph.interrupted
+
+
+def task_discover() -> Iterator[graph.Task]:
+    return graph.step_tasks("discover")
+
+
+def task_bundle() -> Iterator[graph.Task]:
+    return graph.step_tasks("bundle")
+
+
+def task_images() -> Iterator[graph.Task]:
+    return graph.step_tasks("images")
+
+
+def task_upload() -> Iterator[graph.Task]:
+    return graph.step_tasks("upload")
+
+
+def task_serialize() -> Iterator[graph.Task]:
+    return graph.step_tasks("serialize")
+
+
+def task_deploy() -> Iterator[graph.Task]:
+    return graph.step_tasks("deploy")
+
+
+def task_plan() -> Iterator[graph.Task]:
+    return graph.plan_tasks()
+
+
+def task_serve() -> graph.Task:
+    return graph.serve_task()

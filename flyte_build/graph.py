@@ -1,0 +1,251 @@
+"""Targets x steps as doit tasks. Only this module and `doit_database` import doit.
+
+doit schedules; whether a task is up to date it asks us (`Freshness`), and its database is ours too
+(`doit_database`), so that `doit forget` forgets receipts and nothing else is the truth.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import doit.runner
+from doit import doit_cmd
+from doit.cmd_base import ModuleTaskLoader
+from doit.doit_cmd import DoitMain
+from doit.exceptions import InvalidDodoFile, TaskFailed, UnmetDependency
+
+from flyte_build import pipeline
+from flyte_build.errors import ManifestError, StepError
+from flyte_build.manifest import Manifest, read_manifest
+from flyte_build.model import Fresh, Target
+from flyte_build.project import Project
+from flyte_build.report import JsonReporter, Reporter, plan_line, say, tell
+from flyte_build.state.folder import NAME as STATE_FOLDER
+
+DATABASE = "doit.json"
+DEFAULT_PORT = "8090"
+_DOCS = {
+    "discover": "run the target's files and keep what they declare",
+    "bundle": "pack the target's code",
+    "images": "find the image of each environment",
+    "upload": "put the bundle into the store",
+    "serialize": "bind tasks to version, bundle, images, project and domain",
+    "deploy": "bring targets up to date",
+}
+
+Task = dict[str, Any]
+
+
+class Blocked(TaskFailed, UnmetDependency):  # type: ignore[misc]
+    """A step that did not run because one that it needs failed. A failure (exit code 1), not a broken run (2)."""
+
+
+# doit calls every blocked task an error; whoever reads the exit code wants to know what the cause was.
+doit.runner.UnmetDependency = Blocked
+
+
+# --- one run's project
+
+
+def variables() -> dict[str, str]:
+    """The `name=value` words of the command line."""
+    return dict(doit_cmd._CMDLINE_VARS or {})
+
+
+def manifest_path() -> Path:
+    return Path(variables().get("manifest", "deploy.toml"))
+
+
+@cache
+def project() -> Project:
+    """The project that this run works on.
+
+    Raises:
+        InvalidDodoFile: the manifest or the command line is wrong; doit shows the message and ends with 3.
+    """
+    try:
+        manifest: Manifest = read_manifest(manifest_path(), variables(), os.environ)
+    except ManifestError as error:
+        raise InvalidDodoFile(error.message) from error
+    return Project(manifest, os.environ, variables())
+
+
+def configuration() -> dict[str, Any]:
+    """`DOIT_CONFIG` of a dodo.py."""
+    return {
+        "backend": "flyte_build",
+        "dep_file": str(manifest_path().parent / STATE_FOLDER / DATABASE),
+        "default_tasks": ["deploy"],
+        "continue": True,
+        "verbosity": 2,
+        "reporter": JsonReporter if variables().get("output") == "jsonl" else Reporter,
+        "minversion": "0.36.0",
+    }
+
+
+# --- tasks
+
+
+def step_tasks(step: str) -> Iterator[Task]:
+    """One task per target, and the group of them."""
+    yield {"name": None, "doc": _DOCS[step]}
+    for target in project().manifest.targets.values():
+        yield {
+            "name": target.name,
+            "doc": f"{_DOCS[step]}: {target.path}",
+            "actions": [(_run, [target.name, step])],
+            "task_dep": [f"{need}:{target.name}" for need in pipeline.NEEDS[step]],
+            "uptodate": [Freshness(target, step)],
+            "clean": [(_clean, [target.name, step])],
+        }
+
+
+def plan_tasks() -> Iterator[Task]:
+    """One task per target that says what a deploy would do. It refreshes the local steps, whose results it tells."""
+    yield {"name": None, "doc": "say what a deploy would do, and why"}
+    for target in project().manifest.targets.values():
+        yield {
+            "name": target.name,
+            "doc": f"say what a deploy would do: {target.path}",
+            "actions": [(_plan, [target.name])],
+            "task_dep": [f"bundle:{target.name}", f"images:{target.name}"],
+        }
+
+
+def serve_task() -> Task:
+    return {
+        "doc": f"serve the embedded control plane (port={DEFAULT_PORT}) for the flyte CLI",
+        "actions": [_serve],
+        "verbosity": 2,
+    }
+
+
+class Freshness:
+    """doit's question whether a task is up to date. Shown by `doit info` with the reason."""
+
+    explains = True
+
+    def __init__(self, target: Target, step: str) -> None:
+        self._target = target
+        self._step = step
+        self._reason = ""
+
+    def __call__(self, task: Any, values: Any) -> bool:  # noqa: ARG002 doit passes arguments by these names
+        try:
+            verdict = pipeline.judge(project(), self._target, self._step)
+        except StepError as error:
+            self._reason = error.message
+            return False
+        if isinstance(verdict, Fresh):
+            return True
+        self._reason = verdict.reason
+        return False
+
+    def __repr__(self) -> str:
+        return self._reason
+
+
+def _run(target: str, step: str) -> dict[str, Any] | TaskFailed:
+    return _guarded(lambda: pipeline.run(project(), project().manifest.targets[target], step))
+
+
+def _plan(target: str) -> dict[str, Any] | TaskFailed:
+    from flyte_build.planning import plan
+
+    found = _guarded(lambda: plan(project(), project().manifest.targets[target]))
+    if isinstance(found, dict):
+        plan_line(found, variables().get("output", "text"))
+    return found
+
+
+def _guarded(work: Callable[[], Any]) -> dict[str, Any] | TaskFailed:
+    """The work's value as plain data, or its failure as doit's."""
+    import msgspec
+
+    try:
+        data: dict[str, Any] = msgspec.to_builtins(work())
+    except StepError as error:
+        return TaskFailed(error.message)
+    return data
+
+
+def _clean(target: str, step: str, dryrun: bool) -> None:
+    for path in pipeline.clean(project(), target, step, dryrun=dryrun):
+        tell(f"{step}:{target} - {'would remove' if dryrun else 'removed'} {STATE_FOLDER}/{path}")
+
+
+def _serve() -> TaskFailed | None:
+    from flyte_build.backend.server import serve
+
+    port = variables().get("port", DEFAULT_PORT)
+    if not port.isdecimal() or int(port) > 65535:
+        return TaskFailed(f"port={port}: is no port; give a number from 0 to 65535")
+    try:
+        serve(project().state.backend, port=int(port))
+    except StepError as error:
+        return TaskFailed(error.message)
+    return None
+
+
+# --- forgetting
+
+
+def step_of(task_id: str) -> tuple[str, str] | None:
+    """(target, step) of one of our tasks; None for others'."""
+    step, _, target = task_id.partition(":")
+    return (target, step) if target and step in pipeline.STEPS else None
+
+
+def forget(task_id: str) -> None:
+    """Forget the receipt of one of our tasks."""
+    found = step_of(task_id)
+    if found is not None:
+        pipeline.forget(project(), *found)
+
+
+def forget_all() -> None:
+    for target in project().manifest.targets:
+        for step in pipeline.STEPS:
+            pipeline.forget(project(), target, step)
+
+
+# --- `flyte-build`: doit for a repository without a dodo.py
+
+
+class _Loader(ModuleTaskLoader):  # type: ignore[misc]
+    """Tasks of `flyte_build.dodo`, made when the words of the command line are known."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+
+    def setup(self, opt_values: Any) -> None:  # noqa: ARG002 doit's signature
+        from flyte_build import dodo
+
+        self.namespace = dict(vars(dodo))
+
+
+class _Main(DoitMain):  # type: ignore[misc]
+    BIN_NAME = "flyte-build"
+
+
+def main() -> int:
+    """The `flyte-build` command."""
+    status: int = _Main(_Loader()).run(sys.argv[1:])
+    return status
+
+
+def interrupted(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Ctrl-C ends with a line and the shell's own status, not with a traceback."""
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    say("interrupted; what had finished stays done")
+    sys.stderr.flush()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)

@@ -1,0 +1,132 @@
+"""The folders are the architecture: imports run one way."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "flyte_build"
+
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "model": set(),
+    "standins": set(),
+    "toml_lines": set(),
+    "gitignore": set(),
+    "flyte_config": {"errors", "toml_lines"},
+    "ignore": {"errors", "gitignore", "model"},
+    "imports": {"errors", "model"},
+    "archive": {"errors", "model", "state"},
+    "manifest": {"errors", "flyte_config", "model", "state", "toml_lines"},
+    "versions": {"errors", "git", "model"},
+    "git": {"model"},
+    "state": {"errors", "model"},
+    "store": {"errors", "model", "state"},
+    "backend": {"errors", "model", "sdk", "state"},
+    "binding": {"model", "sdk", "standins"},
+    "sdk": {"errors", "model", "standins"},
+    "worker": {"errors", "model", "sdk", "state"},
+    "packing": {"archive", "errors", "gitignore", "ignore", "imports", "model", "state"},
+    "project": {"backend", "manifest", "model", "state", "store"},
+    "steps": {
+        *("binding", "errors", "git", "gitignore", "ignore", "model", "packing", "project", "sdk", "state"),
+        *("store", "versions", "worker", "backend"),
+    },
+    "pipeline": {"model", "project", "state", "steps"},
+    "planning": {"model", "pipeline", "project", "state", "steps", "versions"},
+    "api": {"errors", "manifest", "model", "pipeline", "planning", "project", "state", "steps"},
+    "report": set(),
+    "graph": {
+        *("backend", "dodo", "errors", "manifest", "model", "pipeline", "planning", "project", "report", "state"),
+    },
+    "doit_database": {"graph", "state"},
+    "dodo": {"graph"},
+}
+"""Room -> rooms that it may import from. `manifest_*` belong to `manifest`."""
+
+ONLY_HERE = {
+    "flyte": {"sdk"},
+    "doit": {"graph", "doit_database"},
+}
+"""A library -> the only rooms that import it."""
+
+PRINTERS = {"report"}
+
+
+def room(path: Path) -> str:
+    first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return "manifest" if first.startswith("manifest") else first
+
+
+def modules() -> list[Path]:
+    return [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
+
+
+def imports(source: str) -> Iterator[str]:
+    """Dotted names that a module imports when it runs."""
+    tree = ast.parse(source)
+    guarded = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in guarded:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def upward(path: Path, source: str) -> set[str]:
+    """Rooms that a module imports from and may not."""
+    own = room(path)
+    found = {name.split(".")[1] for name in imports(source) if name.startswith("flyte_build.")}
+    rooms = {"manifest" if name.startswith("manifest") else name for name in found} & MAY_IMPORT.keys()
+    return rooms - MAY_IMPORT[own] - {own}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_only_from_the_rooms_below_it(path: Path) -> None:
+    assert upward(path, path.read_text()) == set()
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_library_with_one_home_is_imported_there_only(path: Path) -> None:
+    used = {name.split(".")[0] for name in imports(path.read_text())} & ONLY_HERE.keys()
+    assert {library for library in used if room(path) not in ONLY_HERE[library]} == set()
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_the_reporter_prints(path: Path) -> None:
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    assert room(path) in PRINTERS or not [call for call in calls if getattr(call.func, "id", "") == "print"]
+
+
+def test_rooms_do_not_import_each_other_in_a_circle() -> None:
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join((*path, name))
+        if name not in done:
+            for below in MAY_IMPORT[name]:
+                visit(below, (*path, name))
+            done.add(name)
+
+    for name in MAY_IMPORT.keys() - {"graph", "dodo", "doit_database"}:
+        visit(name, ())
+
+
+def test_an_import_from_above_is_noticed() -> None:
+    assert upward(PACKAGE / "state" / "x.py", "from flyte_build.report import say") == {"report"}
+    assert upward(PACKAGE / "state" / "x.py", "from flyte_build import model, graph") == {"graph"}
+
+
+def test_an_import_for_types_only_is_no_import() -> None:
+    source = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from flyte_build.graph import Task\n"
+    assert upward(PACKAGE / "state" / "x.py", source) == set()
