@@ -1,0 +1,1 @@
+from flyte_build.dodo import *  # noqa: F403
