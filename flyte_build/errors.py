@@ -71,6 +71,20 @@ def quoted(names: Iterable[str]) -> str:
     return f"{', '.join(ticked[:-1])} and {ticked[-1]}"
 
 
+def _perhaps(name: str, known: Iterable[str]) -> str:
+    """A suggestion to put after a mend; nothing when nothing is known."""
+    return f" ({suggest(name, known)})" if known else ""
+
+
+PYTHON = "python:"
+"""How the name of a target of the Python API begins; a target of a manifest has no colon."""
+
+
+def settings_of(target: str) -> str:
+    """Where a target's settings are written."""
+    return "flyte_build.deploy()" if target.startswith(PYTHON) else f"[targets.{target}]"
+
+
 # --- manifest and command line -------------------------------------------------------------------------------------
 
 
@@ -451,7 +465,7 @@ class EnvironmentNotReproduced(StepError):
     def message(self) -> str:
         return (
             f"{self.file}: importing it does not declare environment `{self.name}`; declare it at module level, "
-            f'outside of `if __name__ == "__main__":` ({suggest(self.name, self.known)})'
+            f'outside of `if __name__ == "__main__":`{_perhaps(self.name, self.known)}'
         )
 
 
@@ -470,11 +484,26 @@ class FileRaised(StepError):
     """The user's frames only."""
     output: str = ""
     hints: tuple[str, ...] = ()
+    missing: str = ""
+    """A module that was not found."""
+    missing_in: str = ""
+    """The folder above that file, relative to the manifest's, that holds the missing module."""
+    excludable: str = ""
+    """The file that `exclude` can leave out."""
 
     @property
     def message(self) -> str:
-        head = f"{self.file}:{self.line}: loading failed: {self.error}; mend the file, or leave it out with `exclude`"
+        mends = [self._mend(), f"leave out `{self.excludable}` with `exclude`"] if self.excludable else [self._mend()]
+        head = f"{self.file}:{self.line}: loading failed: {self.error}; {', or '.join(mends)}"
         return _with_details(head, self.traceback, *self.hints, printed=self.output)
+
+    def _mend(self) -> str:
+        where = settings_of(self.target)
+        if self.missing_in:
+            return f'set `root_dir = "{self.missing_in}"` in {where}, the folder that `{self.missing}` is in'
+        if self.missing:
+            return f"install what provides `{self.missing}`, or set `root_dir` in {where} to the folder that it is in"
+        return "mend the code"
 
 
 class FilesRaised(StepError):
@@ -486,7 +515,7 @@ class FilesRaised(StepError):
 
     @property
     def message(self) -> str:
-        head = f"[targets.{self.target}]: {len(self.failures)} files cannot be loaded"
+        head = f"{settings_of(self.target)}: {len(self.failures)} files cannot be loaded"
         return "\n\n".join((head, *self.failures))
 
 
@@ -521,9 +550,10 @@ class LoadTimedOut(StepError):
 
     @property
     def message(self) -> str:
+        where = f"{self.file}:{self.line}" if self.line else self.file
         head = (
-            f"{self.file}:{self.line}: loading did not end within {self.seconds:g} s; move the work into a task, "
-            f"or raise `load_timeout` in [targets.{self.target}]"
+            f"{where}: loading did not end within {self.seconds:g} s; move the work into a task, "
+            f"or raise `load_timeout` in {settings_of(self.target)}"
         )
         return _with_details(head, self.traceback, printed=self.output)
 
@@ -535,7 +565,7 @@ class LoadCrashed(StepError):
     file: str
     line: int
     how: str
-    """Such as `was killed by signal SIGSEGV`."""
+    """Such as `was killed by SIGSEGV`."""
     traceback: str = ""
     output: str = ""
 
@@ -555,12 +585,16 @@ class ModuleImportedTwice(StepError):
     target: str
     file: str
     names: tuple[str, ...]
+    root_dir: str = ""
+    """The folder, relative to the manifest's, under which the shorter name is the right one."""
 
     @property
     def message(self) -> str:
+        key = f'`root_dir = "{self.root_dir}"`' if self.root_dir else "`root_dir`"
+        start = "which" if self.root_dir else "to the folder that"
         return (
             f"{self.file}: imported under two module names, {quoted(self.names)}; import it by one name everywhere, "
-            f"or set `root_dir` in [targets.{self.target}] to the folder that your imports start from"
+            f"or set {key} in {settings_of(self.target)}, {start} your imports start from"
         )
 
 
@@ -574,7 +608,8 @@ class VariableUnknown(StepError):
 
     @property
     def message(self) -> str:
-        return f"{self.file}: no environment in a variable `{self.name}`; {suggest(self.name, self.known)}"
+        mend = suggest(self.name, self.known) if self.known else "declare one there with `flyte.TaskEnvironment`"
+        return f"[targets.{self.target}] environment: {self.file} has no environment `{self.name}`; {mend}"
 
 
 class NoEnvironments(StepError):
@@ -587,7 +622,7 @@ class NoEnvironments(StepError):
     def message(self) -> str:
         return (
             f"{self.path}: declares no flyte.TaskEnvironment; declare one, "
-            f"or point `path` in [targets.{self.target}] at the file that does"
+            f"or point `path` in {settings_of(self.target)} at the file that does"
         )
 
 
@@ -600,10 +635,10 @@ class EnvironmentDuplicated(StepError):
 
     @property
     def message(self) -> str:
-        return (
-            f"{self.second}: environment `{self.name}` was already declared in {self.first}; "
-            "rename one of them, names are unique in a deployment"
-        )
+        mend = "rename one of them, names are unique in a deployment"
+        if self.first == self.second:
+            return f"{self.first}: two environments are named `{self.name}`; {mend}"
+        return f"{self.second}: environment `{self.name}` was already declared in {self.first}; {mend}"
 
 
 class EnvironmentCycle(StepError):
@@ -628,8 +663,8 @@ class AppNotSupported(StepError):
     @property
     def message(self) -> str:
         return (
-            f"{self.file}: environment `{self.name}` is a {self.kind}, and only tasks can be deployed; "
-            f"set `skip_apps = true` in [targets.{self.target}] to deploy the others"
+            f"{self.file}: environment `{self.name}` is of type {self.kind}, and only a TaskEnvironment can be "
+            f"deployed; set `skip_apps = true` in {settings_of(self.target)} to deploy the others"
         )
 
 
@@ -643,9 +678,8 @@ class TaskNotSerialized(StepError):
 
     @property
     def message(self) -> str:
-        return (
-            f"{self.file}:{self.line}: task `{self.task}` cannot be serialized: {self.reason}; change its declaration"
-        )
+        where = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{where}: task `{self.task}` cannot be serialized: {self.reason}; change its declaration"
 
 
 def _with_details(head: str, *details: str, printed: str) -> str:
@@ -966,7 +1000,8 @@ class ImageReferenceUnknown(StepError):
     def message(self) -> str:
         return (
             f"{self.file}: environment `{self.environment}` takes its image from the reference `{self.reference}`, "
-            f'which is not in [images.refs]; add `{self.reference} = "URI"` there ({suggest(self.reference, self.known)})'
+            f'which is not in [images.refs]; add `{self.reference} = "URI"` there'
+            f"{_perhaps(self.reference, self.known)}"
         )
 
 
@@ -1125,7 +1160,7 @@ class VersionWithoutGit(StepError):
     @property
     def message(self) -> str:
         return (
-            f"[targets.{self.target}] version: `{{{self.placeholder}}}` has no value: {self.reason}; "
+            f"{settings_of(self.target)} version: `{{{self.placeholder}}}` has no value: {self.reason}; "
             "commit or tag the checkout, or use `{content}`"
         )
 
@@ -1139,7 +1174,7 @@ class VersionVariableUnset(StepError):
     @property
     def message(self) -> str:
         return (
-            f"[targets.{self.target}] version: the environment variable `{self.name}` is not set; "
+            f"{settings_of(self.target)} version: the environment variable `{self.name}` is not set; "
             "set it, or use `{content}`"
         )
 
@@ -1174,7 +1209,7 @@ class TasksNotRegistered(StepError):
     @property
     def message(self) -> str:
         head = (
-            f"[targets.{self.target}]: {len(self.failures)} of {len(self.failures) + self.registered} tasks "
+            f"{settings_of(self.target)}: {len(self.failures)} of {len(self.failures) + self.registered} tasks "
             "were not registered; the next run registers only what is missing"
         )
         return "\n".join((head, *self.failures))

@@ -180,6 +180,10 @@ def _clean(target: str, step: str, dryrun: bool) -> None:
         tell(f"{step}:{target} - {'would remove' if dryrun else 'removed'} {STATE_FOLDER}/{path}")
 
 
+def _serving(endpoint: str) -> None:
+    say(f"serving at {endpoint}; in another terminal: flyte --endpoint {endpoint} --insecure get task")
+
+
 def _serve() -> TaskFailed | None:
     from flyte_build.backend.server import serve
 
@@ -187,7 +191,7 @@ def _serve() -> TaskFailed | None:
     if not port.isdecimal() or int(port) > 65535:
         return TaskFailed(f"port={port}: is no port; give a number from 0 to 65535")
     try:
-        serve(project().state.backend, port=int(port))
+        serve(project().state.backend, port=int(port), ready=_serving)
     except StepError as error:
         return TaskFailed(error.message)
     return None

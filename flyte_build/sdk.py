@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
 import logging
 import os
 import threading
@@ -86,9 +87,30 @@ ACTOR_VERSION_LENGTH = 15
 
 
 def prepare_process() -> None:
-    """Do once what every load needs: type plugins, and a quiet log."""
+    """Do once what every load needs: a quiet log, type plugins, and what a first serialization imports."""
     logging.getLogger("flyte").setLevel(logging.ERROR)
     _load_custom_type_transformers()  # type: ignore[no-untyped-call]
+    _rehearse()
+    gc.freeze()
+
+
+def _rehearse() -> None:
+    """Serialize a task that nobody will see: children then start with everything imported."""
+    environment = TaskEnvironment(name="rehearsal", resources=flyte.Resources(cpu=1))
+
+    @environment.task
+    async def task(number: int = 1) -> str:
+        """Rehearse.
+
+        Args:
+            number: Of nothing.
+        """
+        return str(number)
+
+    root = Path(__file__).parents[1]
+    cache = image_cache_of([environment])
+    draft_environment(environment, root=root, image_cache=cache, has_bundle=True, sync_paths=True)
+    list_loaded_environments().clear()
 
 
 def revive_after_fork() -> None:
@@ -140,7 +162,7 @@ def draft_environment(
         name=environment.name,
         image=draft_image(environment.image, has_bundle=has_bundle),
         depends_on=tuple(dict.fromkeys(other.name for other in environment.depends_on)),
-        tasks=tuple(_draft_task(task, context, paths) for task in environment.tasks.values()),
+        tasks=asyncio.run(_draft_tasks(environment.tasks.values(), context, paths)),
         file=_relative(declaring_file(environment), root),
     )
 
@@ -172,7 +194,13 @@ def draft_image(image: str | Image | None, *, has_bundle: bool) -> ImageDraft:
     return ImageDraft(kind="uri", uri=image.uri)
 
 
-def _draft_task(
+async def _draft_tasks(
+    tasks: Iterable[TaskTemplate[Any, Any, Any]], context: SerializationContext, paths: Mapping[str, str]
+) -> tuple[TaskDraft, ...]:
+    return tuple([await _draft_task(task, context, paths) for task in tasks])
+
+
+async def _draft_task(
     task: TaskTemplate[Any, Any, Any], context: SerializationContext, paths: Mapping[str, str]
 ) -> TaskDraft:
     code = getattr(getattr(task, "func", None), "__code__", None)
@@ -180,7 +208,7 @@ def _draft_task(
     source = _relative(code.co_filename, context.root_dir) if code else ""
     line = code.co_firstlineno + 1 if code else 0
     try:
-        spec, triggers = asyncio.run(_serialize(task, context, paths))
+        spec, triggers = await _serialize(task, context, paths)
     except Exception as error:
         raise TaskNotSerialized(
             task=task.name, file=source, line=max(line - 1, 0), reason=f"{type(error).__name__}: {error}"

@@ -76,25 +76,25 @@ def peer_deploy(project: Path, *args: str, env: Mapping[str, str] = {}) -> PeerD
     Raises:
         PeerFailedError: the command did not succeed.
     """
-    record = _Record()
-    with tempfile.TemporaryDirectory() as tmp, Server(_application(record)) as server:
+    record = Record()
+    with tempfile.TemporaryDirectory() as tmp, Server(answering_at_once(record)) as server:
         copy, home = Path(tmp).resolve() / "project", Path(tmp).resolve() / "home"
         shutil.copytree(project, copy, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         home.mkdir()
         record.uploads_to = server.endpoint.replace("dns:///", "http://")
-        command = [*_flyte(server.endpoint), "deploy", "--project", PROJECT, "--domain", DOMAIN, *args]
-        done = subprocess.run(command, cwd=copy, env=_environment(home, env), capture_output=True, text=True)
+        command = [*flyte_command(server.endpoint), "deploy", "--project", PROJECT, "--domain", DOMAIN, *args]
+        done = subprocess.run(command, cwd=copy, env=clean_environment(home, env), capture_output=True, text=True)
     if done.returncode != 0:
         raise PeerFailedError(f"{' '.join(command)}\n{done.stdout}\n{done.stderr}")
     requests = {request.task_id.name: request for request in record.requests}
     return PeerDeploy(requests, tuple(record.bundles), dict(record.counts), done.stdout)
 
 
-def _flyte(endpoint: str) -> tuple[str, ...]:
+def flyte_command(endpoint: str) -> tuple[str, ...]:
     return (str(Path(sys.executable).with_name("flyte")), "--endpoint", endpoint, "--insecure", "--no-progress")
 
 
-def _environment(home: Path, env: Mapping[str, str]) -> dict[str, str]:
+def clean_environment(home: Path, env: Mapping[str, str]) -> dict[str, str]:
     """Nothing of the caller's own: no Flyte or git configuration, no caches, no telemetry."""
     return {
         "PATH": os.environ["PATH"],
@@ -113,7 +113,9 @@ def _environment(home: Path, env: Mapping[str, str]) -> dict[str, str]:
 
 
 @dataclass
-class _Record:
+class Record:
+    """What a control plane was sent."""
+
     uploads_to: str = ""
     requests: list[DeployTaskRequest] = field(default_factory=list)
     bundles: list[PeerBundle] = field(default_factory=list)
@@ -122,7 +124,7 @@ class _Record:
 
 @dataclass(frozen=True)
 class _Tasks(TaskService):  # type: ignore[misc]  # the generated classes are untyped
-    record: _Record
+    record: Record
 
     async def deploy_task(self, request: DeployTaskRequest, ctx: Context) -> DeployTaskResponse:
         self.record.counts["DeployTask"] += 1
@@ -132,7 +134,7 @@ class _Tasks(TaskService):  # type: ignore[misc]  # the generated classes are un
 
 @dataclass(frozen=True)
 class _Clusters(ClusterService):  # type: ignore[misc]  # the generated classes are untyped
-    record: _Record
+    record: Record
 
     async def select_cluster(
         self, request: payload_pb2.SelectClusterRequest, ctx: Context
@@ -145,7 +147,7 @@ class _Clusters(ClusterService):  # type: ignore[misc]  # the generated classes 
 
 @dataclass(frozen=True)
 class _DataProxy(DataProxyService):  # type: ignore[misc]  # the generated classes are untyped
-    record: _Record
+    record: Record
 
     async def create_upload_location(
         self, request: dataproxy_service_pb2.CreateUploadLocationRequest, ctx: Context
@@ -157,7 +159,8 @@ class _DataProxy(DataProxyService):  # type: ignore[misc]  # the generated class
         )
 
 
-def _application(record: _Record) -> Application:
+def answering_at_once(record: Record) -> Application:
+    """A control plane that does nothing but note what it is sent."""
     services: list[Any] = [
         TaskServiceASGIApplication(_Tasks(record)),
         ClusterServiceASGIApplication(_Clusters(record)),
@@ -171,7 +174,7 @@ def _application(record: _Record) -> Application:
     return app
 
 
-async def _put(record: _Record, scope: Scope, receive: Receive, send: Send) -> None:
+async def _put(record: Record, scope: Scope, receive: Receive, send: Send) -> None:
     content, more = b"", True
     while more:
         message = await receive()

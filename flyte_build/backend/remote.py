@@ -33,6 +33,8 @@ CONCURRENCY = 32
 """Calls under way at a time."""
 
 _TIMEOUT_MS = 60_000
+_PATIENCE = 600.0
+"""Seconds for a call with all that it needs, such as a login in the browser."""
 _FIRST_PAUSE = 0.1
 """Seconds before the first retry; each further pause is twice as long, less up to half of it by chance."""
 _ATTEMPTS_WITHOUT_ANSWER = 4
@@ -260,7 +262,7 @@ async def _retried(attempt: Callable[[], Awaitable[_T]]) -> _T:
     tries = 0
     while True:
         try:
-            return await attempt()
+            return await _in_time(attempt)
         except ConnectError as error:
             tries += 1
             limit = _ATTEMPTS_WITHOUT_ANSWER if _unanswered(error) else _ATTEMPTS_WITH_ANSWER
@@ -269,6 +271,16 @@ async def _retried(attempt: Callable[[], Awaitable[_T]]) -> _T:
             await asyncio.sleep(_FIRST_PAUSE * 2 ** (tries - 1) * random.uniform(0.5, 1))  # noqa: S311
 
 
+async def _in_time(attempt: Callable[[], Awaitable[_T]]) -> _T:
+    try:
+        return await asyncio.wait_for(attempt(), _PATIENCE)
+    except (asyncio.TimeoutError, ConnectError) as error:
+        if isinstance(error, ConnectError) and error.code is not Code.CANCELED:  # its word for being called off
+            raise
+        raise ConnectError(Code.CANCELED, f"timed out after {_PATIENCE:g} seconds") from error
+
+
 def _unanswered(error: ConnectError) -> bool:
     """Whether no server gave this error: Connect's client makes it up when a connection fails or times out."""
-    return error.code in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED) and error.__cause__ is not None
+    made_up = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELED)
+    return error.code in made_up and error.__cause__ is not None

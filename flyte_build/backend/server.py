@@ -36,6 +36,7 @@ _UPLOAD_ERRORS = {
     "already_exists": (409, "Conflict"),
 }
 """Status and code, as S3 has them: what clients of signed URLs understand."""
+_PORTS = range(65536)
 _SHUTDOWN = 2
 """Seconds that open requests get to finish."""
 
@@ -167,16 +168,15 @@ def _uvicorn(app: Application) -> uvicorn.Server:
 
 
 def _listener(host: str, port: int) -> socket.socket:
+    if port not in _PORTS:
+        raise CannotListen(host=host, port=port, reason=f"a port is a number from 0 to {_PORTS[-1]}")
     try:
         return socket.create_server((host, port), backlog=2048)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise PortInUse(host=host, port=port) from error
-        raise CannotListen(
-            host=host, port=port, reason=os.strerror(error.errno) if error.errno else str(error)
-        ) from error
-    except OverflowError as error:
-        raise CannotListen(host=host, port=port, reason="a port is a number from 0 to 65535") from error
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise CannotListen(host=host, port=port, reason=reason) from error
 
 
 def _endpoint(listener: socket.socket) -> str:

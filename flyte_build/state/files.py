@@ -41,9 +41,10 @@ class FileIndex:
     """Digests of files and listings of folders, each looked at once per run.
 
     Paths are absolute. `save` keeps what was learnt for the next run; losing it costs time, never correctness.
+    Without a path of its own it remembers nothing.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self._saved = _load(path)
         self._next = _Saved(FORMAT, {}, {})
@@ -70,22 +71,9 @@ class FileIndex:
             self._listings[folder] = self._list(folder)
         return self._listings[folder]
 
-    def kind(self, path: str) -> str:
-        """`file`, `folder`, `other`, or empty when there is nothing."""
-        try:
-            mode = os.stat(path).st_mode
-        except OSError:
-            return ""
-        return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "other"
-
-    def forget(self) -> None:
-        """Look at everything again: the tree may have changed since it was looked at."""
-        self._digests.clear()
-        self._listings.clear()
-
     def save(self) -> None:
         """Keep what was learnt. Entries that this run did not look at stay."""
-        if not self._learnt:
+        if not self._learnt or self._path is None:
             return
         merged = _load(self._path)
         merged.files.update(self._next.files)
@@ -127,6 +115,15 @@ class FileIndex:
         return names
 
 
+def kind(path: str) -> str:
+    """`file`, `folder`, `other`, or empty when there is nothing."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return ""
+    return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "other"
+
+
 def _signature(found: os.stat_result) -> Signature:
     return Signature(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_mode)
 
@@ -135,7 +132,9 @@ def _settled(signature: Signature) -> bool:
     return time.time_ns() - max(signature.mtime, signature.ctime) > _RACY
 
 
-def _load(path: Path) -> _Saved:
+def _load(path: Path | None) -> _Saved:
+    if path is None:
+        return _Saved(FORMAT, {}, {})
     try:
         saved = msgspec.json.decode(path.read_bytes(), type=_Saved)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):

@@ -50,10 +50,9 @@ class World:
 
 
 class Lost(Value, frozen=True):
-    """There is no usable receipt. `note` says so when there was one that cannot be understood."""
+    """There is no usable receipt."""
 
     reason: str
-    note: str = ""
 
 
 def load(path: Path) -> Receipt | Lost:
@@ -69,9 +68,9 @@ def load(path: Path) -> Receipt | Lost:
     try:
         receipt = msgspec.json.decode(text, type=Receipt)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return Lost(reason="its receipt is damaged", note=f"{path.name} is damaged; starting over")
+        return Lost(reason="its receipt was damaged; starting over")
     if receipt.format != FORMAT:
-        return Lost(reason="its receipt is of another version of flyte_build")
+        return Lost(reason="its receipt is of another version of flyte_build; starting over")
     return receipt
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from flyte_build.model import Value
 from flyte_build.state import digest
-from flyte_build.state.files import FileIndex
+from flyte_build.state.files import FileIndex, kind
 
 EXTENSION_SUFFIXES = (".so", ".pyd")
 
@@ -51,7 +51,7 @@ def changed(trace: Trace, folder: str, index: FileIndex, environ: Mapping[str, s
         if listing_digest(index.listing(os.path.join(folder, path))) != recorded:
             return f"files in {path or '.'} changed"
     for path, recorded in trace.exists.items():
-        now = index.kind(os.path.join(folder, path))
+        now = kind(os.path.join(folder, path))
         if now != recorded:
             return f"{path} is now {now or 'gone'}"
     for name, recorded in trace.environment.items():

@@ -24,7 +24,7 @@ from typing import Any
 
 from flyte_build import sdk
 from flyte_build.state import digest
-from flyte_build.state.files import FileIndex
+from flyte_build.state.files import FileIndex, kind
 from flyte_build.state.trace import EXTENSION_SUFFIXES, Trace, find_module, listing_digest, variable_digest
 
 _VOLATILE = ("/proc/", "/sys/", "/dev/")
@@ -81,7 +81,7 @@ class Recorder:
         self._active = False
         for path in self.extensions():
             self._files.setdefault(path, _content(path))
-        index = FileIndex(Path(self._folder) / "unused")
+        index = FileIndex()
         return Trace(
             files={self._name(path): content for path, content in sorted(self._files.items())},
             folders={self._name(path): listing_digest(index.listing(path)) for path in sorted(self._folders)},
@@ -127,7 +127,7 @@ class Recorder:
         watched = self._watched(path) if self._active else None
         if watched is not None and watched not in self._exists and not self._folder.startswith(f"{watched}{os.sep}"):
             self._active = False
-            self._exists[watched] = _kind(watched)
+            self._exists[watched] = kind(watched)
             self._active = True
 
     def _record_open(self, path: Any, mode: Any, flags: Any) -> None:
@@ -245,8 +245,11 @@ class RecordedVariables(dict[bytes, bytes]):
         return None if value is None else os.fsdecode(value)
 
     def _note(self, key: object) -> None:
-        if isinstance(key, bytes) and os.fsdecode(key) not in self._asked:
-            self._asked[os.fsdecode(key)] = self._recorder.users_line(sys._getframe(2))
+        name = os.fsdecode(key) if isinstance(key, bytes) else ""
+        if name and name not in self._asked:
+            line = self._recorder.users_line(sys._getframe(2))
+            if line or name != "PATH":  # libraries look for programs; what they find is of the machine, not of the code
+                self._asked[name] = line
 
     def __getitem__(self, key: bytes) -> bytes:
         self._note(key)
@@ -272,10 +275,6 @@ def _wrap_stat(recorder: Recorder) -> None:
 
     for name in ("stat", "lstat", "access"):
         setattr(os, name, wrap(getattr(os, name)))
-
-
-def _kind(path: str) -> str:
-    return FileIndex(Path(path)).kind(path)
 
 
 def _content(path: str) -> str:

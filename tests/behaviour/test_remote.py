@@ -261,6 +261,26 @@ def test_a_server_that_never_answers_is_tried_for_one_task_not_for_each() -> Non
     assert proxy.connections == 4
 
 
+def test_a_server_that_stalls_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flyte_build.backend.remote._PATIENCE", 0.2)
+    with (
+        _served(tmp_path, _Stalls()) as endpoint,
+        connected(endpoint) as backend,
+        pytest.raises(BackendUnreachable) as caught,
+    ):
+        backend.create_upload_location(filename="x.tar.gz", content_md5=b"0" * 16, content_length=3)
+    assert str(caught.value) == (
+        f"{endpoint}: no answer from a Flyte control plane: timed out after 0.2 seconds; check `endpoint` and "
+        "`insecure` in `[flyte]`, and the network"
+    )
+
+
+class _Stalls:
+    async def intercept_unary(self, call_next: Any, request: Any, ctx: Any) -> Any:
+        await asyncio.sleep(1)
+        return await call_next(request, ctx)
+
+
 def test_connections_that_are_cut_off_are_made_again(server: RecordingServer) -> None:
     with _Proxy(resets=2, port=int(server.endpoint.rpartition(":")[2])) as proxy:
         assert register(proxy.endpoint, deploy_request("env.main")) == (["env.main"], {})
