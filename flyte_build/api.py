@@ -6,11 +6,11 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from flyte_build import pipeline
-from flyte_build.errors import EnvironmentWithoutFile, FileOutsideFolder, NothingToDeploy
-from flyte_build.manifest import Manifest, read_manifest
+from flyte_build import errors, pipeline
+from flyte_build.manifest import VARIABLES, Manifest, read_manifest
+from flyte_build.manifest_targets import VERSION_PARTS, unknown_placeholders
 from flyte_build.model import BackendSettings, CopyStyle, Fresh, ImageSettings, StoreSettings, Target, Upload, Value
 from flyte_build.planning import plan
 from flyte_build.project import Project
@@ -43,7 +43,8 @@ def deploy(
     dry_run: bool = False,
     root_dir: str | os.PathLike[str] | None = None,
     manifest: str | os.PathLike[str] | None = None,
-    **variables: str,
+    pass_env: Iterable[str] = (),
+    **variables: str | bool,
 ) -> Deployment:
     """Deploy environments, and all that they depend on, from a script or a module.
 
@@ -58,27 +59,32 @@ def deploy(
         root_dir: where imports and the bundle start; None: the manifest's folder.
         manifest: a deploy.toml whose tables `flyte`, `store` and `images` count; None: the nearest one at the current
             folder or above, else the embedded control plane.
+        pass_env: names of environment variables that the code may read while it loads.
         variables: what stands on the command line as `name=value`: `profile`, `project`, `domain`, `force`.
 
     Raises:
         BuildError: something of the user's is wrong, or the backend refused.
     """
-    chosen = tuple(_flat(envs))
-    if not chosen:
-        raise NothingToDeploy()
+    chosen = _environments(envs)
     if "flyte_build.worker.load" in sys.modules:
         return Deployment(version=version or "", environments=(), tasks=(), bundle_uri="", changed=False)
-    project = Project(_manifest(manifest, variables), os.environ, variables)
+    words = {name: str(value).lower() if isinstance(value, bool) else value for name, value in variables.items()}
+    project = Project(_manifest(manifest, words), os.environ, words)
     file = _file(chosen, sys._getframe(1).f_globals.get("__file__"))
     target = Target(
-        name=f"python/{_below(file, project.folder)}/{'+'.join(env.name for env in chosen)}",
+        name=f"{errors.PYTHON}{_below(file, project.folder)}:{'+'.join(env.name for env in chosen)}",
         path=_below(file, project.folder),
         names=tuple(env.name for env in chosen),
         root_dir=_below(Path(root_dir).resolve(), project.folder) if root_dir is not None else ".",
         copy_style=copy_style,
         version=version or "{content}",
+        pass_env=tuple(pass_env),
     )
-    return _planned(project, target) if dry_run else _deployed(project, target)
+    _check(target)
+    try:
+        return _planned(project, target) if dry_run else _deployed(project, target)
+    finally:
+        project.close()
 
 
 def _deployed(project: Project, target: Target) -> Deployment:
@@ -115,9 +121,35 @@ def _bring_up_to_date(project: Project, target: Target, step: str) -> bool:
     return True
 
 
-def _flat(envs: Iterable[Any]) -> Iterable[Any]:
-    for env in envs:
-        yield from env if isinstance(env, list | tuple) else (env,)
+def _environments(given: Iterable[Any]) -> tuple[Environment, ...]:
+    flat = [env for item in given for env in (item if isinstance(item, list | tuple) else (item,))]
+    for env in flat:
+        if not (hasattr(env, "depends_on") and hasattr(env, "name")):
+            raise errors.NotAnEnvironment(given=repr(env))
+    if not flat:
+        raise errors.NothingToDeploy()
+    return tuple(flat)
+
+
+def _check(target: Target) -> None:
+    """What a manifest's target is checked for.
+
+    Raises:
+        ManifestError: an argument is wrong, or two do not go together.
+    """
+    styles = get_args(CopyStyle)
+    if target.copy_style not in styles:
+        raise errors.UnknownChoice(place=_argument("copy_style"), value=target.copy_style, choices=styles)
+    for part in unknown_placeholders(target.version, VERSION_PARTS):
+        raise errors.UnknownPlaceholder(place=_argument("version"), name=part, known=VERSION_PARTS)
+    if target.copy_style == "none" and "{content}" in target.version:
+        raise errors.VersionRequired(place=_argument("copy_style"))
+    if not Path(target.path).is_relative_to(target.root_dir):
+        raise errors.PathOutsideRoot(place=_argument("root_dir"), path=target.path, root_dir=target.root_dir)
+
+
+def _argument(name: str) -> errors.Place:
+    return errors.Place("flyte_build.deploy()", 0, name)
 
 
 def _manifest(given: str | os.PathLike[str] | None, variables: dict[str, str]) -> Manifest:
@@ -127,6 +159,10 @@ def _manifest(given: str | os.PathLike[str] | None, variables: dict[str, str]) -
     )
     if found is not None:
         return read_manifest(found, variables, os.environ)
+    for name in variables.keys() - set(VARIABLES):
+        raise errors.CommandLineVariableUnknown(name=name, known=VARIABLES)
+    if "profile" in variables:
+        raise errors.UnknownProfile(file=MANIFEST, name=variables["profile"], known=())
     folder = Path.cwd().resolve()
     default = BackendSettings()
     return Manifest(
@@ -145,11 +181,11 @@ def _file(envs: tuple[Environment, ...], caller: str | None) -> Path:
     """The file to load: that which calls, or, from a prompt, that which declares the first environment."""
     path = caller or envs[0]._declaring_file
     if not path or not os.path.isfile(path):
-        raise EnvironmentWithoutFile(name=envs[0].name)
+        raise errors.EnvironmentWithoutFile(name=envs[0].name)
     return Path(path).resolve()
 
 
 def _below(path: Path, folder: Path) -> str:
     if not path.is_relative_to(folder):
-        raise FileOutsideFolder(path=str(path), folder=str(folder))
+        raise errors.FileOutsideFolder(path=str(path), folder=str(folder))
     return path.relative_to(folder).as_posix()

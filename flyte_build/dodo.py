@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import sys
+
+if sys.path and sys.path[0] not in ("", *sys.path[1:]):
+    # doit puts the repository before everything else, where a `queue.py` of the user's would run in this process.
+    sys.path.append(sys.path.pop(0))
+
+import signal
 from collections.abc import Iterator
 
 from flyte_build import graph
@@ -20,7 +26,7 @@ __all__ = [
 ]
 
 DOIT_CONFIG = graph.configuration()
-sys.excepthook = graph.interrupted
+signal.signal(signal.SIGINT, graph.interrupt)
 
 
 def task_discover() -> Iterator[graph.Task]:

@@ -158,6 +158,20 @@ class CommandLineVariableEmpty(ManifestError):
         return f"command line: `{self.name}=` has no value; give one, or leave it out"
 
 
+class UnknownTarget(ManifestError):
+    """A word of the command line, such as `deploy:fraud`, asks for a target that the manifest does not have."""
+
+    word: str
+    known: tuple[str, ...]
+    """The targets that there are."""
+
+    @property
+    def message(self) -> str:
+        name = self.word.partition(":")[2]
+        problem = f"no target matches `{name}`" if "*" in name else f"no target `{name}`"
+        return f"command line: {self.word}: {problem}; {suggest(name, self.known)}"
+
+
 class UnknownProfile(ManifestError):
     file: str
     name: str
@@ -419,7 +433,36 @@ class FlyteConfigInvalid(ManifestProblem):
         return f"{self.reason}; {self.mend}"
 
 
+# --- the graph -----------------------------------------------------------------------------------------------------
+
+
+class StepNotDone(StepError):
+    """A step was asked for alone, and one that it needs has not been done."""
+
+    step: str
+    need: str
+    target: str
+
+    @property
+    def message(self) -> str:
+        return (
+            f"{self.step}:{self.target}: needs `{self.need}:{self.target}`, which was not done; "
+            f"run `doit {self.step}:{self.target}` without `-s`"
+        )
+
+
 # --- the Python API ------------------------------------------------------------------------------------------------
+
+
+class NotAnEnvironment(StepError):
+    """`deploy()` was given something else."""
+
+    given: str
+    """As Python shows it."""
+
+    @property
+    def message(self) -> str:
+        return f"flyte_build.deploy(): {self.given} is no environment; pass objects of flyte.TaskEnvironment"
 
 
 class NothingToDeploy(StepError):
@@ -464,7 +507,7 @@ class EnvironmentNotReproduced(StepError):
     @property
     def message(self) -> str:
         return (
-            f"{self.file}: importing it does not declare environment `{self.name}`; declare it at module level, "
+            f"{self.file}: importing it does not give environment `{self.name}`; declare or import it at module level, "
             f'outside of `if __name__ == "__main__":`{_perhaps(self.name, self.known)}'
         )
 
@@ -591,10 +634,25 @@ class ModuleImportedTwice(StepError):
     @property
     def message(self) -> str:
         key = f'`root_dir = "{self.root_dir}"`' if self.root_dir else "`root_dir`"
-        start = "which" if self.root_dir else "to the folder that"
+        start = ", the" if self.root_dir else " to the"
         return (
             f"{self.file}: imported under two module names, {quoted(self.names)}; import it by one name everywhere, "
-            f"or set {key} in {settings_of(self.target)}, {start} your imports start from"
+            f"or set {key} in {settings_of(self.target)}{start} folder that your imports start from"
+        )
+
+
+class ModuleNameTaken(StepError):
+    """A file is named like a module that is imported already."""
+
+    target: str
+    file: str
+    name: str
+
+    @property
+    def message(self) -> str:
+        return (
+            f"{self.file}: another module named `{self.name}` is imported in its place; rename the file, "
+            f"or set `root_dir` in {settings_of(self.target)} to a folder above it"
         )
 
 
@@ -623,6 +681,22 @@ class NoEnvironments(StepError):
         return (
             f"{self.path}: declares no flyte.TaskEnvironment; declare one, "
             f"or point `path` in {settings_of(self.target)} at the file that does"
+        )
+
+
+class PathLeavesRoot(StepError):
+    """`path` is a link, or below one, that leads out of the root."""
+
+    target: str
+    path: str
+    leads_to: str
+    root_dir: str
+
+    @property
+    def message(self) -> str:
+        return (
+            f"{settings_of(self.target)} path: `{self.path}` leads to `{self.leads_to}`, which is outside the root "
+            f"`{self.root_dir}`; put the file itself there, or set `root_dir` to a folder that holds both"
         )
 
 
@@ -682,11 +756,18 @@ class TaskNotSerialized(StepError):
         return f"{where}: task `{self.task}` cannot be serialized: {self.reason}; change its declaration"
 
 
+_MOST_PRINTED = 10_000
+"""Characters."""
+
+
 def _with_details(head: str, *details: str, printed: str) -> str:
-    """A message, then what belongs to it, then what the user's code printed."""
+    """A message, then what belongs to it, then what the user's code printed, or the end of it."""
     parts = [head, *(detail.rstrip() for detail in details if detail)]
-    if printed.strip():
-        parts.append(f"it printed:\n{printed.rstrip()}")
+    printed = printed.rstrip()
+    if len(printed) > _MOST_PRINTED:
+        parts.append(f"it printed {len(printed):,} characters, at the end:\n{printed[-_MOST_PRINTED:]}")
+    elif printed:
+        parts.append(f"it printed:\n{printed}")
     return "\n".join(parts)
 
 
@@ -1179,6 +1260,34 @@ class VersionVariableUnset(StepError):
         )
 
 
+class VersionTooLong(StepError):
+    """A version is longer than Flyte takes."""
+
+    target: str
+    version: str
+    limit: int
+
+    @property
+    def message(self) -> str:
+        return (
+            f"{settings_of(self.target)} version: `{self.version}` has {len(self.version)} characters, and Flyte takes "
+            f"{self.limit}; write a shorter one"
+        )
+
+
+class BundleEmpty(StepError):
+    """Tasks need a code bundle, and every file was left out of it."""
+
+    target: str
+
+    @property
+    def message(self) -> str:
+        return (
+            f"{settings_of(self.target)}: the bundle would be empty, since `exclude` leaves out every file that was "
+            'loaded; narrow `exclude`, or set `copy_style = "none"` for code that is in the image'
+        )
+
+
 class VersionTaken(StepError):
     """A version exists already, with other content."""
 
@@ -1186,13 +1295,20 @@ class VersionTaken(StepError):
     version: str
     where: str
     differences: tuple[str, ...]
+    others: tuple[str, ...] = ()
+    """Targets of the same manifest that registered it."""
 
     @property
     def message(self) -> str:
+        mend = "choose another version, or overwrite it with `force=true`"
+        if self.others:
+            mend = (
+                f"{quoted(self.others)} registered it, with a bundle of its own; leave `version` at `{{content}}`, or "
+                "deploy what shares environments as one target"
+            )
         return "\n".join(
             (
-                f"{self.where}: task `{self.task}` already has a version `{self.version}` that is different; "
-                "choose another version, or overwrite it with `force=true`",
+                f"{self.where}: task `{self.task}` already has a version `{self.version}` that is different; {mend}",
                 *(f"  {difference}" for difference in self.differences),
             )
         )

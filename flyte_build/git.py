@@ -7,6 +7,7 @@ version's content: a commit that changes nothing of a task leaves the task as it
 from __future__ import annotations
 
 import subprocess
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -42,7 +43,7 @@ def checkout(folder: Path) -> Checkout | None:
     if not remote:
         return None
     clean = _ask(folder, "status", "--porcelain") == ""
-    return Checkout(top=top, commit=commit, remote=_as_https(remote), clean=clean)
+    return Checkout(top=top, commit=commit, remote=as_https(remote), clean=clean)
 
 
 def commit(folder: Path) -> str:
@@ -63,17 +64,25 @@ def _remote(folder: Path) -> str:
     return _ask(folder, "remote", "get-url", "--push", others[0]) if others else ""
 
 
-def _as_https(remote: str) -> str:
+def as_https(remote: str) -> str:
+    """The web address of a remote, without the user names, tokens and ports that it may hold."""
     remote = remote.removesuffix(".git")
     if remote.startswith("git@"):
         return f"https://{remote.removeprefix('git@').replace(':', '/', 1)}"
-    return remote
+    parts = urlsplit(remote)
+    return f"https://{parts.hostname}{parts.path}" if parts.hostname else remote
 
 
+def forget() -> None:
+    """Ask git again: a new run begins."""
+    _ask.cache_clear()
+
+
+@cache
 def _ask(folder: Path, *words: str) -> str:
-    """What `git WORDS` prints; empty when git is not there or fails."""
+    """What `git WORDS` prints, asked once in a run; empty when git cannot be run or fails."""
     try:
-        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
+        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, check=False)
+    except OSError:
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else ""

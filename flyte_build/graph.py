@@ -6,10 +6,12 @@ doit schedules; whether a task is up to date it asks us (`Freshness`), and its d
 
 from __future__ import annotations
 
+import fnmatch
+import inspect
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from doit.doit_cmd import DoitMain
 from doit.exceptions import InvalidDodoFile, TaskFailed, UnmetDependency
 
 from flyte_build import pipeline
-from flyte_build.errors import ManifestError, StepError
+from flyte_build.errors import ManifestError, Place, StepError, UnknownChoice, UnknownTarget, WrongValue
 from flyte_build.manifest import Manifest, read_manifest
 from flyte_build.model import Fresh, Target
 from flyte_build.project import Project
@@ -30,6 +32,7 @@ from flyte_build.state.folder import NAME as STATE_FOLDER
 
 DATABASE = "doit.json"
 DEFAULT_PORT = "8090"
+_CHOICES = {"output": ("text", "jsonl"), "force": ("false", "true")}
 _DOCS = {
     "discover": "run the target's files and keep what they declare",
     "bundle": "pack the target's code",
@@ -71,9 +74,53 @@ def project() -> Project:
     """
     try:
         manifest: Manifest = read_manifest(manifest_path(), variables(), os.environ)
+        check_words(sys.argv[1:], manifest.targets)
+        check_variables(variables())
     except ManifestError as error:
         raise InvalidDodoFile(error.message) from error
     return Project(manifest, os.environ, variables())
+
+
+def check_words(words: Iterable[str], targets: Collection[str]) -> None:
+    """Refuse a word `STEP:TARGET` that means no target: to doit, a pattern that matches nothing is nothing to do.
+
+    Raises:
+        UnknownTarget: there is such a word.
+    """
+    for word in words:
+        step, colon, name = word.partition(":")
+        found = fnmatch.filter(targets, name) if "*" in word else name in targets
+        if colon and step in _DOCS.keys() | {"plan"} and not found:
+            raise UnknownTarget(word=word, known=tuple(targets))
+
+
+def check_variables(given: Mapping[str, str]) -> None:
+    """Refuse values of command-line variables that are not the manifest's concern.
+
+    Raises:
+        ManifestError: there is such a value.
+    """
+    port = given.get("port", DEFAULT_PORT)
+    if not port.isdecimal() or int(port) > 65535:
+        place = Place("command line", 0, "port")
+        raise WrongValue(place=place, expected="a number from 0 to 65535", found=port, example=f"port={DEFAULT_PORT}")
+    for name, choices in _CHOICES.items():
+        if given.get(name, choices[0]) not in choices:
+            raise UnknownChoice(place=Place("command line", 0, name), value=given[name], choices=choices)
+
+
+class _Run(Reporter):
+    """The reporter of `doit run`, which thereby knows that tasks are being run, not forgotten or listed."""
+
+    started = False
+
+    def initialize(self, tasks: Mapping[str, Any], selected_tasks: list[str]) -> None:
+        _Run.started = True
+        super().initialize(tasks, selected_tasks)
+
+
+class _JsonRun(_Run, JsonReporter):
+    pass
 
 
 def configuration() -> dict[str, Any]:
@@ -84,7 +131,7 @@ def configuration() -> dict[str, Any]:
         "default_tasks": ["deploy"],
         "continue": True,
         "verbosity": 2,
-        "reporter": JsonReporter if variables().get("output") == "jsonl" else Reporter,
+        "reporter": _JsonRun if variables().get("output") == "jsonl" else _Run,
         "minversion": "0.36.0",
     }
 
@@ -130,6 +177,10 @@ class Freshness:
     """doit's question whether a task is up to date. Shown by `doit info` with the reason."""
 
     explains = True
+    __signature__ = inspect.Signature(
+        [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ("task", "values")]
+    )
+    """Spares doit from working it out for each task."""
 
     def __init__(self, target: Target, step: str) -> None:
         self._target = target
@@ -137,8 +188,9 @@ class Freshness:
         self._reason = ""
 
     def __call__(self, task: Any, values: Any) -> bool:  # noqa: ARG002 doit passes arguments by these names
+        judge = pipeline.judge if _Run.started else pipeline.judge_with_needs
         try:
-            verdict = pipeline.judge(project(), self._target, self._step)
+            verdict = judge(project(), self._target, self._step)
         except StepError as error:
             self._reason = error.message
             return False
@@ -181,17 +233,16 @@ def _clean(target: str, step: str, dryrun: bool) -> None:
 
 
 def _serving(endpoint: str) -> None:
-    say(f"serving at {endpoint}; in another terminal: flyte --endpoint {endpoint} --insecure get task")
+    settings = project().manifest.backend
+    where = f"--project {settings.project} --domain {settings.domain}"
+    say(f"serving at {endpoint}; in another terminal: flyte --endpoint {endpoint} --insecure get task {where}")
 
 
 def _serve() -> TaskFailed | None:
     from flyte_build.backend.server import serve
 
-    port = variables().get("port", DEFAULT_PORT)
-    if not port.isdecimal() or int(port) > 65535:
-        return TaskFailed(f"port={port}: is no port; give a number from 0 to 65535")
     try:
-        serve(project().state.backend, port=int(port), ready=_serving)
+        serve(project().state.backend, port=int(variables().get("port", DEFAULT_PORT)), ready=_serving)
     except StepError as error:
         return TaskFailed(error.message)
     return None
@@ -207,9 +258,13 @@ def step_of(task_id: str) -> tuple[str, str] | None:
 
 
 def forget(task_id: str) -> None:
-    """Forget the receipt of one of our tasks."""
+    """Forget the receipt of one of our tasks.
+
+    In a run doit asks for this when a task failed or was blocked. A step that failed has forgotten its receipt itself,
+    and a blocked one was not touched: its receipt stays true.
+    """
     found = step_of(task_id)
-    if found is not None:
+    if found is not None and not _Run.started:
         pipeline.forget(project(), *found)
 
 
@@ -242,6 +297,12 @@ def main() -> int:
     """The `flyte-build` command."""
     status: int = _Main(_Loader()).run(sys.argv[1:])
     return status
+
+
+def interrupt(_signal: int, _frame: Any) -> None:
+    """Ctrl-C. The hook is set now, since the SDK puts its own in place when it is imported."""
+    sys.excepthook = interrupted
+    raise KeyboardInterrupt
 
 
 def interrupted(kind: type[BaseException], error: BaseException, trace: Any) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -22,6 +22,9 @@ from typing import NamedTuple
 from flyte_build.errors import FileUnreadable
 from flyte_build.gitignore import NOTHING, Patterns, parse
 from flyte_build.model import Value
+from flyte_build.state import digest
+from flyte_build.state.files import entry_text
+from flyte_build.state.trace import listing_digest
 
 IGNORE_FILES = (b".gitignore", b".flyteignore")
 
@@ -133,8 +136,8 @@ class Ignore:
     exclude: Patterns = NOTHING
     layers: tuple[Layer, ...] = ()
     """Ignore files in folders above the root, outermost first."""
-    files: tuple[str, ...] = ()
-    """Their paths, relative to the root."""
+    files: dict[str, str] = field(default_factory=dict)
+    """Their paths, relative to the root -> digest of what was read."""
     missing: tuple[str, ...] = ()
     """What was looked for above the root and not found, relative to the root."""
     nested: bool = True
@@ -155,7 +158,7 @@ def load(root: Path, exclude: Iterable[str] = ()) -> Ignore:
     """
     patterns = parse("\n".join(exclude).encode())
     layers: list[Layer] = []
-    files: list[str] = []
+    files: dict[str, str] = {}
     missing: list[str] = []
     folder, up, prefix = os.path.realpath(os.fsencode(root)), "", b""
     while not os.path.lexists(os.path.join(folder, b".git")):
@@ -165,10 +168,14 @@ def load(root: Path, exclude: Iterable[str] = ()) -> Ignore:
         folder, name = os.path.split(folder)
         up, prefix = f"../{up}", name + b"/" + prefix
         for ignore_file in reversed(IGNORE_FILES):
-            text = _read(os.path.join(folder, ignore_file), up + ignore_file.decode())
-            (missing if text is None else files).append(up + ignore_file.decode())
-            layers += [] if text is None else [Layer(parse(text), prefix)]
-    return Ignore(patterns, tuple(reversed(layers)), tuple(files), tuple(missing))
+            shown = up + ignore_file.decode()
+            text = _read(os.path.join(folder, ignore_file), shown)
+            if text is None:
+                missing.append(shown)
+            else:
+                files[shown] = digest.of_bytes(text)
+                layers.append(Layer(parse(text), prefix))
+    return Ignore(patterns, tuple(reversed(layers)), files, tuple(missing))
 
 
 def _read(path: bytes, shown: str) -> bytes | None:
@@ -183,12 +190,16 @@ def _read(path: bytes, shown: str) -> bytes | None:
 
 
 class Scan(Value, frozen=True):
-    """What a walk saw. Paths are relative to the root, POSIX, sorted."""
+    """What a walk saw. Paths are relative to the root, POSIX, sorted.
+
+    The digests are of what the walk itself read: a change that comes later is one against them.
+    """
 
     files: tuple[str, ...] = ()
-    folders: tuple[str, ...] = ()
-    """Every folder that was listed; the root is `.`."""
-    ignore_files: tuple[str, ...] = ()
+    folders: dict[str, str] = {}
+    """Every folder that was listed -> digest of its entries; the root is `.`."""
+    ignore_files: dict[str, str] = {}
+    """-> digest of the content."""
     missing: tuple[str, ...] = ()
     """Looked for and not found."""
     secrets: tuple[str, ...] = ()
@@ -241,17 +252,26 @@ class _Walker:
         self.base, self.ignore, self.keep_folder = base, ignore, keep_folder
         self.seen: dict[str, list[bytes]] = defaultdict(list)
         """Paths, by the field of `Scan` that they belong to."""
+        self.folders: dict[bytes, str] = {}
+        self.ignore_files: dict[bytes, str] = {}
 
     def result(self) -> Scan:
-        texts = {field: tuple(sorted(filter(None, map(_text, paths)))) for field, paths in self.seen.items()}
-        found = (*self.seen["files"], *self.seen["folders"], *self.seen["refused"])
-        return Scan(**texts, unnameable=tuple(sorted(path for path in found if _text(path) is None)))
+        found = (*self.seen["files"], *self.folders, *self.seen["refused"])
+        return Scan(
+            **{name: tuple(sorted(filter(None, map(_text, paths)))) for name, paths in self.seen.items()},
+            folders=_texts(self.folders),
+            ignore_files=_texts(self.ignore_files),
+            unnameable=tuple(sorted(path for path in found if _text(path) is None)),
+        )
 
     def with_ignore_files(self, folder: bytes, layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
         for name in IGNORE_FILES if self.ignore.nested else ():
             text = _read(os.path.join(self.base, folder + name), os.fsdecode(folder + name))
-            self.seen["missing" if text is None else "ignore_files"].append(folder + name)
-            layers += () if text is None else (Layer(parse(text), skip=len(folder)),)
+            if text is None:
+                self.seen["missing"].append(folder + name)
+            else:
+                self.ignore_files[folder + name] = digest.of_bytes(text)
+                layers += (Layer(parse(text), skip=len(folder)),)
         return layers
 
     def enter(self, folder: bytes, layers: tuple[Layer, ...], parents: tuple[bytes, ...], chosen: bool = False) -> None:
@@ -259,10 +279,11 @@ class _Walker:
         try:
             with os.scandir(os.path.join(self.base, folder)) as listing:
                 entries = {entry.name: entry for entry in listing}
+            content = listing_digest(sorted(map(entry_text, entries.values())))
         except OSError:
             self.seen["refused"].append(folder[:-1])
             return
-        self.seen["folders"].append(folder[:-1] or b".")
+        self.folders[folder[:-1] or b"."] = content
         if not chosen and not _ENVIRONMENT_MARKERS.isdisjoint(entries):
             return
         if not entries.keys().isdisjoint(IGNORE_FILES):
@@ -333,3 +354,7 @@ def _text(path: bytes) -> str | None:
         return path.decode()
     except UnicodeDecodeError:
         return None
+
+
+def _texts(digests: dict[bytes, str]) -> dict[str, str]:
+    return {text: content for path, content in sorted(digests.items()) if (text := _text(path)) is not None}

@@ -27,6 +27,8 @@ class Closure(Value, frozen=True):
     """The seeds, and every local file that they may import, and that those may import, and so on."""
     missing: tuple[str, ...]
     """Looked for and not found: should one of these appear, the closure may change."""
+    broken: tuple[str, ...] = ()
+    """Files that Python cannot parse, whose imports are not known."""
 
 
 @lru_cache(maxsize=4096)
@@ -35,16 +37,22 @@ def imports_of(source: bytes, package: str = "") -> tuple[str, ...]:
 
     `from a import b` gives `a.b`, whether `b` is a module or not. Source that does not parse imports nothing.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two: nested too deeply
+    tree = _parsed(source)
+    if tree is None:
         return ()
     names = {name for statement in _statements(tree) for name in _imported(statement, package)}
     if any(call.encode() in source for call in _IMPORT_CALLS):
         names.update(name for node in ast.walk(tree) for name in _imported_by_call(node, package))
     return tuple(sorted(names - {""}))
+
+
+def _parsed(source: bytes) -> ast.Module | None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two: nested too deeply
+        return None
 
 
 def _statements(tree: ast.Module) -> Iterator[ast.AST]:
@@ -118,11 +126,16 @@ def closure(
     files, waiting = set(seeds), sorted(seeds)
     missing: set[str] = set()
     asked: set[str] = set()
+    broken: list[str] = []
     while waiting:
         path = waiting.pop()
         if not path.endswith(".py"):
             continue
-        for name in imports_of(read(path), _package(path, search)):
+        source = read(path)
+        names = imports_of(source, _package(path, search))
+        if not names and _parsed(source) is None:
+            broken.append(path)
+        for name in names:
             if name in asked:
                 continue
             asked.add(name)
@@ -130,7 +143,7 @@ def closure(
             kept = [each for each in found if not leave_out(each)]
             files.update(kept)
             waiting.extend(kept)
-    return Closure(files=tuple(sorted(files)), missing=tuple(sorted(missing)))
+    return Closure(files=tuple(sorted(files)), missing=tuple(sorted(missing)), broken=tuple(sorted(broken)))
 
 
 class _Folders:

@@ -26,8 +26,11 @@ from flyte_build.model import BackendSettings, Builder, ImageSettings, StoreSett
 
 __all__ = ["VARIABLES", "Manifest", "json_schema", "parse_manifest", "read_manifest"]
 
-VARIABLES = ("profile", "project", "domain", "version", "manifest", "port", "output", "wait", "force")
+VARIABLES = ("profile", "project", "domain", "version", "manifest", "port", "output", "force")
 """Every `name=value` word that the command line takes; the first four change the manifest."""
+
+CHOICES = {"force": ("true", "false"), "output": ("text", "jsonl")}
+"""What may stand after `name=`, where not everything may."""
 
 Tables = Mapping[str, Any]
 """Tables as TOML gives them: a layer of settings."""
@@ -150,6 +153,8 @@ def _variable_problems(variables: Mapping[str, str]) -> Iterator[errors.Manifest
             yield errors.CommandLineVariableUnknown(name=name, known=VARIABLES)
         elif not value:
             yield errors.CommandLineVariableEmpty(name=name)
+        elif value not in CHOICES.get(name, (value,)):
+            yield errors.UnknownChoice(place=errors.Place("command line", 0, name), value=value, choices=CHOICES[name])
         elif name == "version":
             for part in unknown_placeholders(value, VERSION_PARTS):
                 place = errors.Place("command line", 0, name)

@@ -28,7 +28,7 @@ from flyte_build.gitignore import wildmatch
 from flyte_build.ignore import Ignore, Scan
 from flyte_build.model import Bundle, BundleFile, Discovery, Target, Value
 from flyte_build.state import digest
-from flyte_build.state.folder import write_atomically
+from flyte_build.state.folder import write_unless_there
 
 LARGE = 10_000_000
 """Bytes before compression, from which the largest files are worth a word."""
@@ -43,14 +43,16 @@ class Plan(Value, frozen=True):
     max_size: int
     """Bytes, before compression."""
     files: tuple[str, ...]
-    watch_files: tuple[str, ...] = ()
-    """Ignore files that were read; those above the root begin with `../`."""
-    watch_folders: tuple[str, ...] = ()
-    """Folders that were listed; the root is `.`."""
+    watch_files: dict[str, str] = {}
+    """Ignore files that were read -> digest of the content; those above the root begin with `../`."""
+    watch_folders: dict[str, str] = {}
+    """Folders that were listed -> digest of the entries; the root is `.`."""
     watch_missing: tuple[str, ...] = ()
     """Paths that were looked for and not found."""
     secrets: tuple[str, ...] = ()
     """Left out because they look like keys or credentials; worth a word to the user."""
+    broken: tuple[str, ...] = ()
+    """Modules that Python cannot parse; worth a word, too."""
 
 
 # --- which files
@@ -66,8 +68,9 @@ def plan(target: Target, root: Path, discovery: Discovery, *, search: Sequence[s
             `all` or a folder include cannot be bundled; a file cannot be read.
     """
     rules = ignore.load(root, target.exclude)
+    by_style, broken = _by_style(target, root, discovery, rules=rules, search=search)
     seen = [
-        _by_style(target, root, discovery, rules=rules, search=search),
+        by_style,
         *(_included(root, include, rules) for include in _includes(target, root, discovery)),
     ]
     files = _union(scan.files for scan in seen)
@@ -75,10 +78,11 @@ def plan(target: Target, root: Path, discovery: Discovery, *, search: Sequence[s
         target=target.name,
         max_size=target.max_bundle_size,
         files=files,
-        watch_files=_union(scan.ignore_files for scan in seen),
-        watch_folders=_union(scan.folders for scan in seen),
+        watch_files=_first(scan.ignore_files for scan in seen),
+        watch_folders=_first(scan.folders for scan in seen),
         watch_missing=_union(scan.missing for scan in seen),
         secrets=tuple(sorted({path for scan in seen for path in scan.secrets}.difference(files))),
+        broken=broken,
     )
 
 
@@ -86,20 +90,31 @@ def _union(parts: Iterable[Iterable[str]]) -> tuple[str, ...]:
     return tuple(sorted(set(chain.from_iterable(parts))))
 
 
-def _by_style(target: Target, root: Path, discovery: Discovery, *, rules: Ignore, search: Sequence[str]) -> Scan:
+def _first(parts: Iterable[dict[str, str]]) -> dict[str, str]:
+    """Path -> digest, sorted. Of a path that changed meanwhile the earliest, so that the bundle is stale next time."""
+    digests: dict[str, str] = {}
+    for part in parts:
+        digests = {**part, **digests}
+    return dict(sorted(digests.items()))
+
+
+def _by_style(
+    target: Target, root: Path, discovery: Discovery, *, rules: Ignore, search: Sequence[str]
+) -> tuple[Scan, tuple[str, ...]]:
+    """What the copy style takes, and which of it cannot be parsed."""
     loaded = tuple(path for path in discovery.loaded_files if not rules.excludes(path))
     if target.copy_style == "none":
-        return Scan()
+        return Scan(), ()
     if target.copy_style == "all":
         everything = _walk(root, rules)
-        return msgspec.structs.replace(everything, files=(*everything.files, *loaded))
+        return msgspec.structs.replace(everything, files=(*everything.files, *loaded)), ()
     if not target.lazy_imports:
-        return Scan(files=loaded)
+        return Scan(files=loaded), ()
     base = os.path.realpath(os.fsencode(root))
     found = imports.closure(
         root, loaded, lambda path: read_whole(base, path)[0], search=search, leave_out=rules.excludes
     )
-    return Scan(files=found.files, missing=found.missing)
+    return Scan(files=found.files, missing=found.missing), found.broken
 
 
 def _anything(_path: str) -> bool:
@@ -125,7 +140,7 @@ def _walk(root: Path, rules: Ignore, folder: str = "", wanted: Callable[[str], b
         scan,
         files=tuple(filter(wanted, scan.files)),
         secrets=tuple(filter(wanted, scan.secrets)),
-        ignore_files=(*scan.ignore_files, *rules.files),
+        ignore_files={**scan.ignore_files, **rules.files},
         missing=(*scan.missing, *rules.missing),
     )
 
@@ -219,8 +234,7 @@ def pack(plan: Plan, root: Path, out: Path) -> Bundle:
     archive.write(packed, _members(base, plan.files, files))
     bundle_digest = archive.content_digest(files)
     path = out / f"{bundle_digest}.tar.gz"
-    if not path.exists():
-        write_atomically(path, packed.getvalue())
+    write_unless_there(path, packed.getvalue())
     return Bundle(digest=bundle_digest, files=tuple(files), archive_size=path.stat().st_size)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from flyte_build.errors import StepNotDone
 from flyte_build.model import Fresh, Stale, Target, Value, Verdict
 from flyte_build.state import receipts
 from flyte_build.state.receipts import Lost, Receipt
@@ -78,6 +79,19 @@ def judge(project: Project, target: Target, step: str) -> Verdict:
     return verdict if isinstance(verdict, Fresh) else _with_cause(project, target, step, verdict)
 
 
+def judge_with_needs(project: Project, target: Target, step: str) -> Verdict:
+    """The same when nothing is about to run: a step is also stale when one that it needs is.
+
+    Raises:
+        StepError: a key cannot be made.
+    """
+    for need in NEEDS[step]:
+        verdict = judge_with_needs(project, target, need)
+        if isinstance(verdict, Stale):
+            return verdict
+    return judge(project, target, step)
+
+
 def _with_cause(project: Project, target: Target, step: str, verdict: Stale) -> Stale:
     cause = CAUSES.get(verdict.field, step)
     receipt = project.receipt(target.name, cause)
@@ -91,10 +105,14 @@ def run(project: Project, target: Target, step: str) -> Done:
         StepError: the work failed; there is no receipt then.
     """
     started = time.perf_counter()
+    for need in NEEDS[step]:
+        if isinstance(project.receipt(target.name, need), Lost):
+            raise StepNotDone(step=step, need=need, target=target.name)
     verdict = judge(project, target, step)
     reason = "asked for" if isinstance(verdict, Fresh) else verdict.reason
     project.state.create()
     path = project.state.receipt(target.name, step)
+    _discard_changed_outputs(project, project.receipt(target.name, step))
     receipts.forget(path)
     key = STEPS[step].key(project, target)
     outcome = STEPS[step].run(project, target)
@@ -116,6 +134,17 @@ def run(project: Project, target: Target, step: str) -> Done:
         seconds=time.perf_counter() - started,
         notes=outcome.notes,
     )
+
+
+def _discard_changed_outputs(project: Project, receipt: Receipt | Lost) -> None:
+    """A step takes a file that is there under a digest for its own; so one with another content must go first."""
+    outputs = receipt.outputs if isinstance(receipt, Receipt) else {}
+    for name, content in outputs.items():
+        path = project.state.root / name
+        if project.index.digest(str(path)) != content:
+            if path.is_relative_to(project.state.root):
+                path.unlink(missing_ok=True)
+            project.index.forget(str(path))
 
 
 def forget(project: Project, target: str, step: str) -> None:

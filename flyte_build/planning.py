@@ -19,7 +19,7 @@ class Plan(Value, frozen=True):
     target: str
     version: str
     deployed_version: str
-    """What is registered now, as far as this checkout knows; empty: nothing."""
+    """What is registered there now, as far as this checkout knows; empty: nothing."""
     register: tuple[str, ...]
     """Names of tasks."""
     upload: str
@@ -44,12 +44,14 @@ def plan(project: Project, target: Target) -> Plan:
     uris = project.result(target.name, images.NAME, images.Result).uris
     template = versions.fill(target, project.folder, project.environ)
     content = serialize.content_version(discovery, packed.digest, uris)
+    version = template.replace(versions.CONTENT, content)
+    serialize.check(target, discovery, version, bundle_digest=packed.digest)
     upload_reason = _reason(project, target, "upload")
     reason = upload_reason or _reason(project, target, "serialize") or _reason(project, target, "deploy")
     names = tuple(task.name for environment in discovery.environments for task in environment.tasks)
     return Plan(
         target=target.name,
-        version=template.replace(versions.CONTENT, content),
+        version=version,
         deployed_version=_deployed(project, target),
         register=names if reason else (),
         upload=f"{packed.digest}.tar.gz" if upload_reason and packed.digest else "",
@@ -68,4 +70,9 @@ def _reason(project: Project, target: Target, step: str) -> str:
 
 def _deployed(project: Project, target: Target) -> str:
     receipt = project.receipt(target.name, deploy.NAME)
-    return receipt.read(deploy.Result).version if isinstance(receipt, Receipt) else ""
+    done = receipt.read_if_known(deploy.Result) if isinstance(receipt, Receipt) else None
+    if done is None:
+        return ""
+    wanted = project.manifest.backend
+    there = (done.endpoint, done.project, done.domain, done.org)
+    return done.version if there == (wanted.endpoint, wanted.project, wanted.domain, wanted.org) else ""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import os
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from flyte_build import git
 from flyte_build.model import Target, Value
-from flyte_build.state import receipts
+from flyte_build.state import digest, receipts
 from flyte_build.state.files import FileIndex
 from flyte_build.state.folder import NAME, StateFolder
 from flyte_build.state.receipts import Lost, Receipt, World
+from flyte_build.state.variables import BASE_VARIABLES, FIXED_VARIABLES
 
 if TYPE_CHECKING:
     from flyte_build.backend import Backend
@@ -22,25 +26,30 @@ if TYPE_CHECKING:
 _T = TypeVar("_T", bound=Value)
 _O = TypeVar("_O")
 
-BASE_VARIABLES = (
-    *("HOME", "LANG", "LC_ALL", "LC_CTYPE", "LOGNAME", "PATH", "PYTHONPATH", "REQUESTS_CA_BUNDLE"),
-    *("SSL_CERT_FILE", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV"),
-)
-"""Environment variables that code sees while it loads, besides `pass_env`: what Python itself needs."""
-FIXED_VARIABLES = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1"}
-"""Set in the discovery process, so that the order of a set is the same in every run."""
+MANIFEST = "deploy.toml"
+WAYS = ("profile", "project", "domain")
+"""Words of the command line that deploy the same targets to another place."""
+
+
+def _variant(manifest: Manifest, variables: Mapping[str, str]) -> str:
+    """What makes this run another way of deploying the same targets: each way has receipts of its own."""
+    file = Path(manifest.file).name
+    named = {"manifest": file if file != MANIFEST else "", **{name: variables.get(name, "") for name in WAYS}}
+    return ",".join(f"{name}={value}" for name, value in named.items() if value)
 
 
 class Project:
     """What steps work on. Holds no results: those are in receipts."""
 
     def __init__(self, manifest: Manifest, environ: Mapping[str, str], variables: Mapping[str, str]) -> None:
+        git.forget()
         self.manifest = manifest
         self.folder = Path(manifest.folder)
-        self.state = StateFolder(self.folder / NAME)
+        self.state = StateFolder(self.folder / NAME, _variant(manifest, variables))
         self.index = FileIndex(self.state.index)
         self.environ = environ
         self.variables = variables
+        self._resolved: dict[str, Path] = {}
         self._open: dict[tuple[int, str], Any] = {}
         self._receipts: dict[Path, tuple[tuple[int, int], Receipt | Lost]] = {}
 
@@ -55,14 +64,39 @@ class Project:
 
     def root(self, target: Target) -> Path:
         """The target's root folder, absolute and without links."""
-        return (self.folder / target.root_dir).resolve()
+        return self.resolved(target.root_dir)
+
+    def resolved(self, path: str) -> Path:
+        """A path of the manifest, absolute and without links."""
+        if path not in self._resolved:
+            self._resolved[path] = (self.folder / path).resolve()
+        return self._resolved[path]
+
+    def place(self, path: str) -> str:
+        """Where a path of the manifest leads: relative to the manifest's folder if it is in there."""
+        place, folder = str(self.resolved(path)), str(self.resolved("."))
+        return place.removeprefix(os.path.join(folder, "")) if place != folder else "."
+
+    @functools.cached_property
+    def installed_distributions(self) -> str:
+        """Digest of which distributions are installed, and of the lists of their files with the digests of those."""
+        folders = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+        return digest.of_parts("distributions", [part for folder in folders for part in self._installed_in(folder)])
+
+    def _installed_in(self, folder: str) -> Iterator[str]:
+        for entry in self.index.listing(folder) or ():
+            name = entry.partition("/")[0]
+            if name.endswith((".dist-info", ".egg-info")):
+                yield from (entry, self.index.digest(f"{folder}/{name}/RECORD"))
+            elif name.endswith((".pth", ".egg-link")):
+                yield from (entry, self.index.digest(f"{folder}/{name}"))
 
     def receipt(self, target: str, step: str) -> Receipt | Lost:
         """The receipt of a step, read again only when it was written again."""
         path = self.state.receipt(target, step)
         try:
             found = os.stat(path)
-        except FileNotFoundError:
+        except OSError:
             return receipts.load(path)
         signature = (found.st_ino, found.st_mtime_ns)
         known = self._receipts.get(path)
@@ -83,6 +117,14 @@ class Project:
     def store(self) -> Store:
         """Where bundles go, likewise."""
         return self._opened("store", self._open_store)
+
+    def close(self) -> None:
+        """Let go of connections. They are opened again when they are needed."""
+        self._open.pop((os.getpid(), "store"), None)
+        backend = self._open.pop((os.getpid(), "backend"), None)
+        if backend is not None:
+            atexit.unregister(backend.close)
+            backend.close()
 
     def _open_backend(self) -> Backend:
         from flyte_build.backend import open_backend

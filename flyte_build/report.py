@@ -15,9 +15,19 @@ from typing import Any, TextIO
 import msgspec
 
 STEP_ORDER = ("discover", "bundle", "images", "upload", "serialize", "deploy")
+_STATUSES = ("done", "unchanged", "fresh", "failed", "ignored", "unfinished")
 OWN_TASKS = ("plan", "serve")
 """Tasks of ours that tell the user themselves what they do."""
-_COLOURS = {"fresh": "32", "done": "36", "failed": "31", "blocked": "33", "ignored": "33", "note": "33", "dim": "2"}
+_COLOURS = {
+    "fresh": "32",
+    "done": "36",
+    "unchanged": "32",
+    "failed": "31",
+    "blocked": "33",
+    "ignored": "33",
+    "note": "33",
+    "dim": "2",
+}
 
 
 # --- events, collected from what doit tells a reporter
@@ -30,11 +40,19 @@ class _Target:
         self.last = last
         self.done: list[dict[str, Any]] = []
         self.failed = ""
+        self.ignored = False
         self.finished = False
 
     @property
     def status(self) -> str:
-        return "failed" if self.failed else "done" if self.done else "fresh"
+        if self.failed or self.ignored:
+            return "failed" if self.failed else "ignored"
+        if not self.finished:
+            return "unfinished"
+        if not self.done:
+            return "fresh"
+        # A change that reached no further than an earlier step, such as a comment, leaves what is deployed as it is.
+        return "done" if self.done[-1]["step"] == self.last else "unchanged"
 
 
 class Reporter:
@@ -84,10 +102,16 @@ class Reporter:
             self._settle(step, target)
 
     def skip_ignore(self, task: Any) -> None:
+        if task.has_subtask:
+            return
         step, target = _split(task.name)
         self._emit("finished", status="ignored", step=step, target=target)
+        if target:
+            self._targets[target].ignored = True
 
     def add_failure(self, task: Any, fail: Any) -> None:
+        if task.has_subtask:
+            return  # a group says nothing that its members did not say
         step, target = _split(task.name)
         status = "blocked" if fail.get_name() == "Blocked" else "failed"
         event = {"status": status, "step": step, "target": target, "message": _words(fail)}
@@ -115,7 +139,7 @@ class Reporter:
             self._emit(
                 "summary",
                 targets=len(counts),
-                **{status: counts.count(status) for status in ("done", "fresh", "failed")},
+                **{status: counts.count(status) for status in _STATUSES},
                 seconds=time.perf_counter() - self._started,
             )
         for event in self._failures:
@@ -196,8 +220,7 @@ class _JsonLines:
 class _Text:
     def __init__(self, err: TextIO) -> None:
         self._err = err
-        self._live = err.isatty() and os.environ.get("TERM") != "dumb"
-        self._colour = self._live and not os.environ.get("NO_COLOR")
+        self._live = err.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
 
     def write(self, event: Mapping[str, Any]) -> None:
         show = getattr(self, f"_{event['event']}", None)
@@ -222,8 +245,9 @@ class _Text:
     def _target(self, target: str, status: str, step: str, summary: str, reason: str, seconds: float) -> None:
         word = {"done": "deployed" if step == "deploy" else step}.get(status, status)
         what = f"at {step}" if status == "failed" else summary
-        why = f"({reason})" if reason and status != "fresh" else ""
-        took = f"{seconds:.1f} s" if status == "done" else ""
+        ran = status in ("done", "unchanged")
+        why = f"({reason})" if reason and ran else ""
+        took = f"{seconds:.1f} s" if ran else ""
         details = "  ".join(part for part in (what, why, took) if part)
         self._line(f"{self._paint(status, f'{word:<10}')}{target}{f'  {details}' if details else ''}")
 
@@ -243,7 +267,7 @@ class _Text:
         self._err.flush()
 
     def _paint(self, role: str, text: str) -> str:
-        return f"\x1b[{_COLOURS[role]}m{text}\x1b[0m" if self._colour and role in _COLOURS else text
+        return f"\x1b[{_COLOURS[role]}m{text}\x1b[0m" if self._live and role in _COLOURS else text
 
 
 def _terminal_width() -> int:
@@ -285,8 +309,9 @@ def _plan_text(plan: Mapping[str, Any]) -> str:
         f"as version {plan['version']}{now}: {plan['reason']}"
     ]
     if plan["upload"]:
+        files = plan["bundle_files"]
         lines.append(
-            f"  upload    {plan['upload']}: {plan['bundle_files']} files, {plan['bundle_size']:,} bytes, "
+            f"  upload    {plan['upload']}: {files} file{'s' if files != 1 else ''}, {plan['bundle_size']:,} bytes, "
             f"{plan['archive_size']:,} compressed"
         )
     lines += [f"  image     {environment}: {uri}" for environment, uri in plan["images"].items()]

@@ -12,6 +12,7 @@ import copy
 import gc
 import logging
 import os
+import sys
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import flyte
 import flyte.errors
 import flyte.report
+from flyte._constants import FLYTE_SYS_PATH
 from flyte._deploy import _update_interface_inputs_and_outputs_docstring
 from flyte._environment import list_loaded_environments
 from flyte._image import CodeBundleLayer, Image
@@ -28,7 +30,6 @@ from flyte._internal.runtime.convert import convert_upload_default_inputs
 from flyte._internal.runtime.reuse import extract_unique_id_and_image
 from flyte._internal.runtime.task_serde import translate_task_to_wire
 from flyte._internal.runtime.trigger_serde import to_task_trigger
-from flyte._utils import local_sys_paths_env
 from flyte._utils.description_parser import parse_description
 from flyte.models import ActionID, CodeBundle, RawDataPath, SerializationContext, TaskContext
 from flyte.syncify import syncify
@@ -62,7 +63,7 @@ PRIVATE_NAMES = (
     "flyte._internal.runtime.task_serde.translate_task_to_wire",
     "flyte._internal.runtime.trigger_serde.offload_trigger_inputs",
     "flyte._internal.runtime.trigger_serde.to_task_trigger",
-    "flyte._utils.local_sys_paths_env",
+    "flyte._constants.FLYTE_SYS_PATH",
     "flyte._utils.sanitize_endpoint",
     "flyte._utils.description_parser.parse_description",
     "flyte.types._load_custom_type_transformers",
@@ -157,7 +158,7 @@ def draft_environment(
         image_cache=image_cache,
         root_dir=root,
     )
-    paths = local_sys_paths_env(root) if sync_paths else {}
+    paths = {FLYTE_SYS_PATH: sys_path_value(root, sys.path)} if sync_paths else {}
     return EnvironmentDraft(
         name=environment.name,
         image=draft_image(environment.image, has_bundle=has_bundle),
@@ -165,6 +166,16 @@ def draft_environment(
         tasks=asyncio.run(_draft_tasks(environment.tasks.values(), context, paths)),
         file=_relative(declaring_file(environment), root),
     )
+
+
+def sys_path_value(root: Path, entries: Iterable[str]) -> str:
+    """What the SDK gives tasks of the local `sys.path`: its entries under the root, relative to it.
+
+    Unlike the SDK we leave out installed packages: a virtual environment that happens to lie under the root is of this
+    machine, and would make another version of the same code.
+    """
+    local = [Path(entry) for entry in entries if "site-packages" not in entry and "dist-packages" not in entry]
+    return ":".join(f"./{path.relative_to(root)}" for path in local if path.is_relative_to(root))
 
 
 def image_cache_of(environments: Iterable[Environment]) -> ImageCache:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -88,3 +89,26 @@ def small(folder: Path, **changed: str) -> Repository:
     files = {"deploy.toml": MANIFEST, "fraud.py": WORKFLOW}
     names = {name.replace("__", "/").replace("_py", ".py"): text for name, text in changed.items()}
     return Repository(folder, {**files, **names})
+
+
+ENVIRONMENT = """
+    import flyte
+
+    env = flyte.TaskEnvironment(name="{name}"{more})
+
+
+    @env.task
+    async def {name}_task(amount: int) -> int:
+        return amount
+"""
+
+
+def environment(name: str, more: str = "") -> str:
+    """A file with an environment in `env` and a task, both named after `name`. `more`: further arguments."""
+    return dedent(ENVIRONMENT).format(name=name, more=more)
+
+
+def failures(ran: Ran) -> dict[str, str]:
+    """`STEP:TARGET` -> the message at the end of the output, in order."""
+    _, *parts = re.split(r"^FAILED (\S+)\n", ran.err, flags=re.MULTILINE)
+    return {name: text.rstrip("\n") for name, text in zip(parts[::2], parts[1::2], strict=True)}

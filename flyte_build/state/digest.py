@@ -14,7 +14,8 @@ def of_parts(kind: str, parts: Iterable[bytes | str]) -> str:
     """Digest of a sequence of parts. `kind` names what is hashed, and keeps kinds apart."""
     hasher = xxhash.xxh3_128()
     for part in (kind, *parts):
-        data = part.encode() if isinstance(part, str) else part
+        # names and variables that are not UTF-8 come from Python with escapes
+        data = part.encode("utf-8", "surrogateescape") if isinstance(part, str) else part
         hasher.update(len(data).to_bytes(8, "big"))
         hasher.update(data)
     return hasher.hexdigest()

@@ -7,18 +7,20 @@ could change again without a new signature.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import AnyStr, NamedTuple
 
 import msgspec
 
+from flyte_build.errors import StateUnwritable
 from flyte_build.state import digest
 from flyte_build.state.folder import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 _RACY = 2_000_000_000
 """Nanoseconds; the coarsest timestamps of a common file system (FAT) have this step."""
 
@@ -51,6 +53,8 @@ class FileIndex:
         self._digests: dict[str, str] = {}
         self._listings: dict[str, tuple[str, ...] | None] = {}
         self._modes: dict[str, int] = {}
+        self.modules: dict[tuple[str, str], str] = {}
+        """Folder and name -> what `find_module` found: each target asks again."""
         self._learnt = False
 
     def digest(self, path: str) -> str:
@@ -66,22 +70,28 @@ class FileIndex:
         return content and f"{content}:{'x' if self._modes[path] & stat.S_IXUSR else '-'}"
 
     def listing(self, folder: str) -> tuple[str, ...] | None:
-        """Sorted names in a folder; None when there is no such folder."""
+        """Sorted entries of a folder, as `entry_text` spells them; None when there is no such folder."""
         if folder not in self._listings:
             self._listings[folder] = self._list(folder)
         return self._listings[folder]
 
+    def forget(self, path: str) -> None:
+        """Look at a file again: this run writes it."""
+        self._digests.pop(path, None)
+
     def save(self) -> None:
-        """Keep what was learnt. Entries that this run did not look at stay."""
+        """Keep what was learnt, where it can be written. Entries that this run did not look at stay."""
         if not self._learnt or self._path is None:
             return
         merged = _load(self._path)
         merged.files.update(self._next.files)
         merged.folders.update(self._next.folders)
-        write_atomically(self._path, msgspec.json.encode(merged))
+        with contextlib.suppress(StateUnwritable):
+            write_atomically(self._path, msgspec.json.encode(merged))
         self._learnt = False
 
     def _look(self, path: str) -> str:
+        now = time.time_ns()
         try:
             found = os.stat(path)
             if not stat.S_ISREG(found.st_mode):
@@ -94,25 +104,27 @@ class FileIndex:
             content = digest.of_file(Path(path))
         except OSError:
             return ""
-        if _settled(signature):
+        if _settled(signature, now):
             self._next.files[path] = (signature, content)
             self._learnt = True
         return content
 
     def _list(self, folder: str) -> tuple[str, ...] | None:
+        now = time.time_ns()
         try:
             found = os.stat(folder)
             signature = _signature(found)
             saved = self._saved.folders.get(folder)
             if saved is not None and saved[0] == signature:
                 return saved[1]
-            names = tuple(sorted(os.listdir(folder)))
+            with os.scandir(folder) as found_there:
+                entries = tuple(sorted(map(entry_text, found_there)))
         except OSError:
             return None
-        if _settled(signature):
-            self._next.folders[folder] = (signature, names)
+        if _settled(signature, now):
+            self._next.folders[folder] = (signature, entries)
             self._learnt = True
-        return names
+        return entries
 
 
 def kind(path: str) -> str:
@@ -124,12 +136,33 @@ def kind(path: str) -> str:
     return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "other"
 
 
+def entry_text(entry: os.DirEntry[AnyStr]) -> str:
+    """A folder's entry with its kind: `NAME/` is a folder, `NAME/@TARGET` a link, `NAME` anything else.
+
+    Raises:
+        OSError: the entry is gone.
+    """
+    name = encodable(os.fsdecode(entry.name))
+    if entry.is_symlink():
+        return f"{name}/@{encodable(os.fsdecode(os.readlink(entry.path)))}"
+    return f"{name}/" if entry.is_dir() else name
+
+
+def encodable(text: str) -> str:
+    """Text that can be saved: bytes of a name that are not UTF-8 are spelt out, and so are other lone surrogates."""
+    try:
+        return os.fsencode(text).decode(errors="backslashreplace")
+    except UnicodeEncodeError:
+        return text.encode(errors="backslashreplace").decode()
+
+
 def _signature(found: os.stat_result) -> Signature:
     return Signature(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_mode)
 
 
-def _settled(signature: Signature) -> bool:
-    return time.time_ns() - max(signature.mtime, signature.ctime) > _RACY
+def _settled(signature: Signature, now: int) -> bool:
+    """`now`: when the signature was taken, in nanoseconds; reading may last, and what changes meanwhile is racy too."""
+    return now - max(signature.mtime, signature.ctime) > _RACY
 
 
 def _load(path: Path | None) -> _Saved:

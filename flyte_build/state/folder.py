@@ -19,12 +19,17 @@ from flyte_build.state import digest
 NAME = ".flyte-build"
 _CACHEDIR_TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# https://bford.info/cachedir/\n"
 
+_LOCAL = ("discover", "bundle", "images")
+"""Steps whose results can be deployed anywhere, without running them again."""
+
 
 class StateFolder:
     """Paths under one repository's state folder."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, variant: str = "") -> None:
+        """`variant` keeps apart the receipts of what is deployed in more than one way, such as with another profile."""
         self.root = root
+        self._variant = f"@{quote(variant, safe='=,')}" if variant else ""
 
     @property
     def index(self) -> Path:
@@ -38,15 +43,17 @@ class StateFolder:
     def backend(self) -> Path:
         return self.root / "backend"
 
-    def target(self, name: str) -> Path:
-        return self.root / "targets" / quote(name, safe="")
+    def target(self, name: str, step: str = "") -> Path:
+        """Where the receipts of a step of a target are."""
+        variant = "" if step in _LOCAL else self._variant
+        return self.root / "targets" / f"{quote(name, safe='')}{variant}"
 
     def receipt(self, target: str, step: str) -> Path:
-        return self.target(target) / f"{step}.json"
+        return self.target(target, step) / f"{step}.json"
 
     def journal(self, target: str, step: str) -> Path:
         """What a step that was interrupted has done so far."""
-        return self.target(target) / f"{step}.log"
+        return self.target(target, step) / f"{step}.log"
 
     def object(self, content: str) -> Path:
         return self.root / "objects" / content
@@ -54,9 +61,7 @@ class StateFolder:
     def put_object(self, data: bytes) -> str:
         """Keep bytes under their digest, and give the digest."""
         content = digest.of_bytes(data)
-        path = self.object(content)
-        if not path.exists():
-            write_atomically(path, data)
+        write_unless_there(self.object(content), data)
         return content
 
     def create(self) -> None:
@@ -81,6 +86,20 @@ def write_atomically(path: Path, data: bytes) -> None:
         _write(path, data)
     except OSError as error:
         raise StateUnwritable(path=str(path), reason=error.strerror or str(error)) from error
+
+
+def write_unless_there(path: Path, data: bytes) -> None:
+    """Write a file that is named by its content. One that a crash has torn is written again.
+
+    Raises:
+        StateUnwritable: the disk is full, or the folder may not be written.
+    """
+    try:
+        there = path.read_bytes()
+    except OSError:
+        there = None
+    if there != data:
+        write_atomically(path, data)
 
 
 def _write(path: Path, data: bytes) -> None:

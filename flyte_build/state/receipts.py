@@ -12,7 +12,9 @@ from typing import TypeVar
 
 import msgspec
 
+from flyte_build.errors import StateUnwritable
 from flyte_build.model import Fresh, Stale, Value, Verdict
+from flyte_build.state import digest
 from flyte_build.state import trace as tracing
 from flyte_build.state.files import FileIndex
 from flyte_build.state.folder import write_atomically
@@ -38,6 +40,13 @@ class Receipt(Value, frozen=True):
         """The result, as the type that the step wrote."""
         return msgspec.json.decode(self.result, type=kind)
 
+    def read_if_known(self, kind: type[_T]) -> _T | None:
+        """The same for a receipt that was not judged; None when another version of the step wrote it."""
+        try:
+            return self.read(kind)
+        except msgspec.ValidationError:
+            return None
+
 
 class World:
     """What receipts are compared with: the files, folders and environment variables of this run."""
@@ -55,32 +64,50 @@ class Lost(Value, frozen=True):
     reason: str
 
 
-def load(path: Path) -> Receipt | Lost:
-    """A receipt, or why there is none. Damage and other formats mean "start over", never a crash.
+class _Sealed(Value, frozen=True):
+    """A receipt's file. Damage that leaves valid JSON is told by the seal."""
 
-    Raises:
-        OSError: a receipt is there and may not be read.
-    """
+    seal: str
+    """Digest of the receipt's bytes."""
+    receipt: msgspec.Raw
+
+
+class _Format(msgspec.Struct):
+    format: int
+
+
+def load(path: Path) -> Receipt | Lost:
+    """A receipt, or why there is none. Damage and other formats mean "start over", never a crash."""
     try:
-        text = path.read_bytes()
+        sealed = msgspec.json.decode(path.read_bytes(), type=_Sealed)
     except FileNotFoundError:
         return Lost(reason="never done here")
-    try:
-        receipt = msgspec.json.decode(text, type=Receipt)
+    except OSError as error:
+        return Lost(reason=f"its receipt cannot be read: {error.strerror}; starting over")
     except (msgspec.DecodeError, UnicodeDecodeError):
         return Lost(reason="its receipt was damaged; starting over")
-    if receipt.format != FORMAT:
+    if digest.of_bytes(bytes(sealed.receipt)) != sealed.seal:
+        return Lost(reason="its receipt was damaged; starting over")
+    if msgspec.json.decode(sealed.receipt, type=_Format).format != FORMAT:
         return Lost(reason="its receipt is of another version of flyte_build; starting over")
-    return receipt
+    return msgspec.json.decode(sealed.receipt, type=Receipt)
 
 
 def save(path: Path, receipt: Receipt) -> None:
-    write_atomically(path, msgspec.json.encode(receipt))
+    text = msgspec.json.encode(receipt)
+    write_atomically(path, _Sealed(seal=digest.of_bytes(text), receipt=msgspec.Raw(text)).json())
 
 
 def forget(path: Path) -> None:
-    """From here on: not done."""
-    path.unlink(missing_ok=True)
+    """From here on: not done.
+
+    Raises:
+        StateUnwritable: the folder may not be written.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StateUnwritable(path=str(path), reason=error.strerror or str(error)) from error
 
 
 def judge(key: Value, receipt: Receipt | Lost, world: World) -> Verdict:

@@ -7,7 +7,8 @@ checkout.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
 
 from flyte_build.model import Value
 from flyte_build.state import digest
@@ -22,7 +23,7 @@ class Trace(Value, frozen=True):
     files: dict[str, str] = {}
     """Path -> digest of the content, and `:x` or `:-` where the executable bit matters; empty: no such file."""
     folders: dict[str, str] = {}
-    """Path -> digest of the sorted names in it; empty: no such folder."""
+    """Path -> digest of its sorted entries, kinds included; empty: no such folder."""
     exists: dict[str, str] = {}
     """Path -> `file`, `folder`, `other`, or empty for nothing."""
     imports: dict[str, dict[str, str]] = {}
@@ -60,8 +61,9 @@ def changed(trace: Trace, folder: str, index: FileIndex, environ: Mapping[str, s
     return ""
 
 
-def listing_digest(names: tuple[str, ...] | None) -> str:
-    return "" if names is None else digest.of_parts("folder", names)
+def listing_digest(entries: Iterable[str] | None) -> str:
+    """Of sorted entries as `FileIndex.listing` gives them; empty for no folder."""
+    return "" if entries is None else digest.of_parts("folder", entries)
 
 
 def variable_digest(name: str, value: str | None) -> str:
@@ -71,18 +73,37 @@ def variable_digest(name: str, value: str | None) -> str:
 def find_module(name: str, folder: str, listed: tuple[str, ...] | None, index: FileIndex) -> str:
     """What an import of `name` finds in `folder`, in Python's own order.
 
-    `package`, `extension`, `module`, `namespace`, or empty for nothing.
+    `package`, `extension`, `module`, `namespace`, or empty for nothing. `listed` is the index's listing of `folder`.
     """
     if listed is None:
         return ""
-    inside = index.listing(os.path.join(folder, name)) if name in listed else None
-    if inside is not None and "__init__.py" in inside:
+    known = index.modules.get((folder, name))
+    if known is None:
+        known = index.modules[folder, name] = _find_module(name, folder, listed, index)
+    return known
+
+
+def _find_module(name: str, folder: str, listed: tuple[str, ...], index: FileIndex) -> str:
+    entries = _starting_with(name, listed)
+    is_folder = any(entry.startswith(f"{name}/") for entry in entries)
+    inside = index.listing(os.path.join(folder, name)) if is_folder else None
+    if inside is not None and "__init__.py" in _file_names(_starting_with("__init__.py", inside)):
         return "package"
-    if any(entry.startswith(f"{name}.") and entry.endswith(EXTENSION_SUFFIXES) for entry in listed):
+    files = _file_names(entries)
+    if any(file.startswith(f"{name}.") and file.endswith(EXTENSION_SUFFIXES) for file in files):
         return "extension"
-    if f"{name}.py" in listed:
+    if f"{name}.py" in files:
         return "module"
     return "" if inside is None else "namespace"
+
+
+def _starting_with(name: str, listed: tuple[str, ...]) -> tuple[str, ...]:
+    return listed[bisect_left(listed, name) : bisect_left(listed, f"{name}\U0010ffff")]
+
+
+def _file_names(entries: tuple[str, ...]) -> set[str]:
+    """Names of what is no folder, links among them."""
+    return {entry.partition("/@")[0] for entry in entries if not entry.endswith("/")}
 
 
 def _difference(path: str, recorded: str, now: str) -> str:

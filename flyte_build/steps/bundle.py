@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from flyte_build.errors import settings_of
 from flyte_build.model import Bundle, CopyStyle, Target, Value
-from flyte_build.state.trace import Trace, listing_digest
+from flyte_build.state.receipts import Receipt
+from flyte_build.state.trace import Trace
 from flyte_build.steps import Outcome, discover
 
 if TYPE_CHECKING:
@@ -29,6 +31,10 @@ class Key(Value, frozen=True):
     python: str
     """Version whose grammar the static scan reads."""
     root_dir: str
+    resolved_root: str
+    """Where it leads: links may be turned."""
+    search: tuple[str, ...]
+    """Where lazy imports are looked for, relative to the root."""
     copy_style: CopyStyle
     include: tuple[str, ...]
     exclude: tuple[str, ...]
@@ -54,6 +60,8 @@ def key(project: Project, target: Target) -> Key:
         format=FORMAT,
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
         root_dir=target.root_dir,
+        resolved_root=project.place(target.root_dir),
+        search=_search(project, target),
         copy_style=target.copy_style,
         include=target.include,
         exclude=target.exclude,
@@ -103,8 +111,13 @@ def run(project: Project, target: Target) -> Outcome:
             f"objects/{kept}": kept,
             f"bundles/{bundle.filename}": project.index.digest(str(path)),
         },
-        summary=f"{len(bundle.files)} files, {bundle.size:,} bytes",
-        notes=(*_secrets_note(plan), *_size_note(bundle)),
+        summary=f"{len(bundle.files)} file{'s' if len(bundle.files) != 1 else ''}, {bundle.size:,} bytes",
+        notes=(
+            *_broken_note(plan),
+            *_unbundled_note(project, target, bundle),
+            *_secrets_note(plan),
+            *_size_note(bundle),
+        ),
     )
 
 
@@ -112,23 +125,41 @@ def _search(project: Project, target: Target) -> tuple[str, ...]:
     """Where lazy imports are looked for, relative to the root: what the worker's `sys.path` has under it."""
     if not ((target.environments or target.names) and target.sync_local_sys_paths):
         return ("",)
-    folder = (project.folder / target.path).resolve().parent
+    folder = project.resolved(target.path).parent
     below = os.path.relpath(folder, project.root(target))
     return ("",) if below == "." else ("", Path(below).as_posix())
 
 
 def _trace(project: Project, target: Target, plan: Plan, bundle: Bundle | None) -> Trace:
+    bundled = {f.path: f"{f.digest}:{'x' if f.executable else '-'}" for f in (bundle.files if bundle else ())}
+    return discover.trace_of_walk(
+        project,
+        target,
+        files={**plan.watch_files, **bundled},
+        folders=plan.watch_folders,
+        missing=plan.watch_missing,
+    )
+
+
+def _broken_note(plan: Plan) -> tuple[str, ...]:
+    return tuple(
+        f"{path}: is bundled, but is no valid Python; importing it will fail when a task runs" for path in plan.broken
+    )
+
+
+def _unbundled_note(project: Project, target: Target, bundle: Bundle) -> tuple[str, ...]:
+    """Data that the code reads while it loads: the task's container loads the code again, and will want it."""
     root = project.root(target)
-    inside = os.path.relpath(root, project.folder)
-
-    def name(path: str) -> str:
-        return os.path.normpath(os.path.join(inside, path))
-
-    bundled = {name(f.path): f"{f.digest}:{'x' if f.executable else '-'}" for f in (bundle.files if bundle else ())}
-    return Trace(
-        files={**{name(p): project.index.digest(str(root / p)) for p in plan.watch_files}, **bundled},
-        folders={name(p): listing_digest(project.index.listing(str(root / p))) for p in plan.watch_folders},
-        exists=dict.fromkeys(map(name, plan.watch_missing), ""),
+    bundled = {root / file.path for file in bundle.files}
+    receipt = project.receipt(target.name, discover.NAME)
+    assert isinstance(receipt, Receipt)
+    read = [project.folder / path for path, content in receipt.trace.files.items() if content]
+    wanted = [path for path in read if path.is_relative_to(root) and path not in bundled and path.suffix != ".py"]
+    names = [path.relative_to(project.folder).as_posix() for path in wanted if not path.name.startswith(".")]
+    return tuple(
+        f"{name}: is read while the code loads, but is not in the bundle; "
+        f'add `include = ["{name}"]` to {settings_of(target.name)}'
+        for name in names
     )
 
 
@@ -137,7 +168,7 @@ def _secrets_note(plan: Plan) -> tuple[str, ...]:
         return ()
     return (
         f"left out of the bundle, since they look like keys or credentials: {', '.join(plan.secrets)}; "
-        f"name one in `include` of [targets.{plan.target}] to bundle it",
+        f"name one in `include` of {settings_of(plan.target)} to bundle it",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,18 +11,22 @@ from flyte_build import versions
 from flyte_build.errors import BuildError, TasksNotRegistered, VersionTaken
 from flyte_build.model import Registration, Target, Value
 from flyte_build.state import digest
+from flyte_build.state.folder import write_unless_there
+from flyte_build.state.receipts import Receipt
 from flyte_build.state.trace import Trace
 from flyte_build.steps import Outcome, serialize
 
 if TYPE_CHECKING:
-    from flyteidl2.task.task_definition_pb2 import TaskDetails, TaskIdentifier, TaskSpec
+    from flyteidl2.task.task_definition_pb2 import TaskIdentifier, TaskSpec
     from flyteidl2.task.task_service_pb2 import DeployTaskRequest
 
     from flyte_build.backend import Backend
     from flyte_build.project import Project
 
 NAME = "deploy"
-FORMAT = 1
+FORMAT = 2
+IDENTITY = "identity"
+"""File in the folder of the embedded control plane that says which one it is."""
 _SHOWN_DIFFERENCES = 5
 
 
@@ -37,6 +41,9 @@ class Key(Value, frozen=True):
 
 class Result(Value, frozen=True):
     endpoint: str
+    project: str
+    domain: str
+    org: str
     version: str
     tasks: tuple[str, ...]
 
@@ -59,19 +66,20 @@ def run(project: Project, target: Target) -> Outcome:
         TasksNotRegistered: the backend refused some; the rest are registered.
     """
     now = key(project, target)
+    settings = project.manifest.backend
     registrations = serialize.load(project, target)
-    journal = Journal(project.state.journal(target.name, NAME), now)
     backend = project.backend()
+    trace = _trace(project, backend)
     explicit = versions.is_explicit(target.version) and project.variables.get("force") != "true"
     failures: dict[str, BuildError] = {}
-    sent = 0
-    for wave in registrations.waves:
-        missing = [r for r in wave if r.name not in journal.done]
+    with Journal(project.state.journal(target.name, NAME), now.json() + trace.json()) as journal:
+        waves = [[r for r in wave if r.name not in journal.done] for wave in registrations.waves]
         if explicit:
-            missing = _not_there(missing, backend, now.endpoint or "the embedded control plane")
-        failures |= backend.register([request(r) for r in missing], lambda done: journal.add(done.task_id.name))
-        sent += len(missing)
-    journal.close()
+            where = now.endpoint or "the embedded control plane"
+            waves = [_not_there(wave, backend, lambda new: _taken(new, where, project, target)) for wave in waves]
+        for wave in waves:
+            failures |= backend.register([request(r) for r in wave], lambda done: journal.add(done.task_id.name))
+    sent = sum(map(len, waves))
     names = tuple(r.name for wave in registrations.waves for r in wave)
     if failures:
         raise TasksNotRegistered(
@@ -80,17 +88,32 @@ def run(project: Project, target: Target) -> Outcome:
             failures=tuple(failures[name].message for name in sorted(failures)),
         )
     return Outcome(
-        result=Result(endpoint=now.endpoint, version=now.version, tasks=names),
-        trace=_embedded_trace(project),
+        result=Result(
+            endpoint=now.endpoint,
+            project=settings.project,
+            domain=settings.domain,
+            org=settings.org,
+            version=now.version,
+            tasks=names,
+        ),
+        trace=trace,
         summary=f"registered {sent} task{'s' if sent != 1 else ''}",
     )
 
 
-def _embedded_trace(project: Project) -> Trace:
-    """The embedded control plane can be deleted with a folder: then nothing is registered."""
+def _trace(project: Project, backend: Backend) -> Trace:
+    """What the registrations stand on: deleted and made again, the embedded control plane has none of them."""
     if not project.manifest.backend.embedded:
         return Trace()
-    return Trace(exists={os.path.relpath(project.state.backend, project.folder): "folder"})
+    from flyte_build.backend.database import FILE
+    from flyte_build.backend.embedded import EmbeddedBackend
+
+    assert isinstance(backend, EmbeddedBackend)
+    path = project.state.backend / IDENTITY
+    write_unless_there(path, backend.identity)
+    project.index.forget(str(path))
+    folder = os.path.relpath(project.state.backend, project.folder)
+    return Trace(files={f"{folder}/{IDENTITY}": digest.of_bytes(backend.identity)}, exists={f"{folder}/{FILE}": "file"})
 
 
 def request(registration: Registration) -> DeployTaskRequest:
@@ -117,22 +140,33 @@ def _identifier(spec: TaskSpec) -> TaskIdentifier:
 # --- an existing version is never silently overwritten
 
 
-def _not_there(registrations: list[Registration], backend: Backend, where: str) -> list[Registration]:
+def _not_there(
+    registrations: list[Registration], backend: Backend, taken: Callable[[DeployTaskRequest], VersionTaken]
+) -> list[Registration]:
     """Those to send: the backend has none of this version, or they have triggers, which it does not show."""
     wanted = [request(r) for r in registrations]
     found = backend.find_tasks([w.task_id for w in wanted])
     for new, old in zip(wanted, found, strict=True):
-        _refuse_other_content(new, old, where)
+        differences = [] if old is None else list(spec_differences(old.spec, new.spec))
+        if differences:
+            raise _with_differences(taken(new), differences)
     return [r for r, old in zip(registrations, found, strict=True) if old is None or r.triggers]
 
 
-def _refuse_other_content(new: DeployTaskRequest, old: TaskDetails | None, where: str) -> None:
-    differences = [] if old is None else list(spec_differences(old.spec, new.spec))
-    if differences:
-        shown = differences[:_SHOWN_DIFFERENCES]
-        if len(differences) > len(shown):
-            shown.append(f"and {len(differences) - len(shown)} more")
-        raise VersionTaken(task=new.task_id.name, version=new.task_id.version, where=where, differences=tuple(shown))
+def _taken(new: DeployTaskRequest, where: str, project: Project, target: Target) -> VersionTaken:
+    task = new.task_id
+    receipts = {name: project.receipt(name, NAME) for name in project.manifest.targets if name != target.name}
+    known = {n: r.read_if_known(Result) for n, r in receipts.items() if isinstance(r, Receipt)}
+    others = [n for n, done in known.items() if done and task.name in done.tasks and done.version == task.version]
+    return VersionTaken(task=task.name, version=task.version, where=where, differences=(), others=tuple(others))
+
+
+def _with_differences(error: VersionTaken, differences: list[str]) -> VersionTaken:
+    shown = differences[:_SHOWN_DIFFERENCES]
+    if len(differences) > len(shown):
+        shown.append(f"and {len(differences) - len(shown)} more")
+    error.differences = tuple(shown)
+    return error
 
 
 def spec_differences(old: TaskSpec, new: TaskSpec) -> Iterator[str]:
@@ -173,23 +207,25 @@ def _short(value: object) -> str:
 
 
 class Journal:
-    """Names of the tasks that were registered under one key, each written when it was. A torn last line is no name."""
+    """Names of the tasks that were registered under one heading, each written when it was. A torn line is no name."""
 
-    def __init__(self, path: Path, now: Key) -> None:
+    def __init__(self, path: Path, heading: bytes) -> None:
         self._path = path
-        self._head = digest.of_bytes(now.json())
+        self._head = digest.of_bytes(heading)
         self.done = self._read()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab" if self.done else "wb", buffering=0)
-        if not self.done:
-            self._file.write(f"{self._head}\n".encode())
+
+    def __enter__(self) -> Journal:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._path.open("wb", buffering=0)
+        self._file.write("".join(f"{line}\n" for line in (self._head, *sorted(self.done))).encode())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
     def add(self, name: str) -> None:
         self._file.write(f"{name}\n".encode())
         self.done.add(name)
-
-    def close(self) -> None:
-        self._file.close()
 
     def _read(self) -> set[str]:
         try:

@@ -6,9 +6,11 @@ The only step in which code of the user's runs.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +19,11 @@ import msgspec
 from flyte_build import errors
 from flyte_build.model import CopyStyle, Discovery, Target, Value
 from flyte_build.state import digest
-from flyte_build.state.trace import Trace, listing_digest
+from flyte_build.state.files import encodable
+from flyte_build.state.trace import Trace
 from flyte_build.steps import Outcome
 
 if TYPE_CHECKING:
-    from flyte_build.ignore import Ignore, Scan
     from flyte_build.project import Project
     from flyte_build.worker.protocol import LoadRequest, LoadResult
 
@@ -35,13 +37,16 @@ class Key(Value, frozen=True):
     format: int
     python: str
     installed_distributions: str
-    """Digest of the names and versions of all, the SDK among them."""
+    """Digest of all, the SDK among them."""
     path: str
+    resolved_path: str
+    """Where the path leads, and the root: links may be turned."""
     environments: tuple[str, ...]
     names: tuple[str, ...]
     all: bool
     recursive: bool
     root_dir: str
+    resolved_root: str
     exclude: tuple[str, ...]
     bundled: bool
     ignore_load_errors: bool
@@ -59,19 +64,23 @@ class Result(Value, frozen=True):
     """Digest of what images take from it."""
     environments: tuple[str, ...]
     tasks: int
+    sdk: str
+    """Version of the Flyte SDK."""
 
 
 def key(project: Project, target: Target) -> Key:
     return Key(
         format=FORMAT,
         python=sys.version,
-        installed_distributions=installed_distributions(project),
+        installed_distributions=project.installed_distributions,
         path=target.path,
+        resolved_path=project.place(target.path),
         environments=target.environments,
         names=target.names,
         all=target.all,
         recursive=target.recursive,
         root_dir=target.root_dir,
+        resolved_root=project.place(target.root_dir),
         exclude=target.exclude,
         bundled=is_bundled(target.copy_style, target.include),
         ignore_load_errors=target.ignore_load_errors,
@@ -83,18 +92,6 @@ def key(project: Project, target: Target) -> Key:
 
 def is_bundled(copy_style: CopyStyle, include: tuple[str, ...]) -> bool:
     return copy_style != "none" or bool(include)
-
-
-def installed_distributions(project: Project) -> str:
-    """Digest of which distributions are installed, read from the names of their metadata folders."""
-    folders = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
-    names = {
-        name
-        for folder in folders
-        for name in project.index.listing(folder) or ()
-        if name.endswith((".dist-info", ".egg-info", ".pth", ".egg-link"))
-    }
-    return digest.of_parts("distributions", sorted(names))
 
 
 def load(project: Project, target: Target) -> Discovery:
@@ -109,6 +106,8 @@ def run(project: Project, target: Target) -> Outcome:
     Raises:
         StepError: the code cannot be loaded, or declares something that cannot be deployed.
     """
+    from importlib import metadata
+
     files, walked = python_files(project, target)
     loaded = _load(project, target, files)
     if loaded.failure is not None:
@@ -126,6 +125,7 @@ def run(project: Project, target: Target) -> Outcome:
             ),
             environments=tuple(environment.name for environment in discovery.environments),
             tasks=tasks,
+            sdk=metadata.version("flyte"),
         ),
         trace=_join(loaded.trace, walked),
         outputs={f"objects/{kept}": kept},
@@ -153,9 +153,18 @@ def _join(loaded: Trace, walked: Trace) -> Trace:
 
 
 def python_files(project: Project, target: Target) -> tuple[tuple[str, ...], Trace]:
-    """The files to import, relative to the root, and what the choice depends on."""
+    """The files to import, relative to the root, and what the choice depends on.
+
+    Raises:
+        PathLeavesRoot
+        NoEnvironments: there are none.
+    """
     root = project.root(target)
-    path = (project.folder / target.path).resolve()
+    path = project.resolved(target.path)
+    if not path.is_relative_to(root):
+        raise errors.PathLeavesRoot(
+            target=target.name, path=target.path, leads_to=project.place(target.path), root_dir=target.root_dir
+        )
     if path.is_file():
         return (path.relative_to(root).as_posix(),), Trace()
     from flyte_build import ignore
@@ -166,7 +175,13 @@ def python_files(project: Project, target: Target) -> tuple[tuple[str, ...], Tra
     files = tuple(p for p in scan.files if p.endswith(".py") and os.path.basename(p) != "__init__.py")
     if not files:
         raise errors.NoEnvironments(target=target.name, path=target.path)
-    return files, trace_of_scan(project, target, scan, rules)
+    return files, trace_of_walk(
+        project,
+        target,
+        files={**scan.ignore_files, **rules.files},
+        folders=scan.folders,
+        missing=(*scan.missing, *rules.missing),
+    )
 
 
 def _visible(name: bytes) -> bool:
@@ -177,18 +192,19 @@ def _none(_name: bytes) -> bool:
     return False
 
 
-def trace_of_scan(project: Project, target: Target, scan: Scan, rules: Ignore) -> Trace:
-    """What the choice of files by a walk depends on."""
-    root = project.root(target)
-    inside = os.path.relpath(root, project.folder.resolve())
+def trace_of_walk(
+    project: Project, target: Target, *, files: dict[str, str], folders: dict[str, str], missing: Iterable[str]
+) -> Trace:
+    """What a choice of files under the root depends on; paths are relative to the root, and digests as in a trace."""
+    inside = os.path.relpath(project.root(target), project.resolved("."))
 
     def name(path: str) -> str:
         return os.path.normpath(os.path.join(inside, path))
 
     return Trace(
-        files={name(p): project.index.digest(str(root / p)) for p in (*scan.ignore_files, *rules.files)},
-        folders={name(p): listing_digest(project.index.listing(str(root / p))) for p in scan.folders},
-        exists=dict.fromkeys(map(name, (*scan.missing, *rules.missing)), ""),
+        files={name(path): content for path, content in files.items()},
+        folders={name(path): entries for path, entries in folders.items()},
+        exists=dict.fromkeys(map(name, missing), ""),
     )
 
 
@@ -205,8 +221,8 @@ def _load(project: Project, target: Target, files: tuple[str, ...]) -> LoadResul
             folder=str(project.folder),
             target=target,
             files=files,
-            environ={name: visible[name] for name in target.pass_env if name in visible},
-            hidden=tuple(sorted(name for name in project.environ if name not in visible)),
+            environ={name: os.fsencode(visible[name]) for name in target.pass_env if name in visible},
+            hidden=tuple(sorted(name for name in project.environ if name not in visible and name == encodable(name))),
             **paths,
         )
         from flyte_build.steps.workers import shared_zygote
@@ -225,9 +241,10 @@ def _ended_early(request: LoadRequest, status: int) -> errors.StepError:
     stacks = _read(request.stacks)
     output = _read(request.output)
     traceback, file, line = _last_user_line(stacks, request)
-    file = file or os.path.relpath(_read(request.progress).strip("\0") or request.target.path, request.folder)
+    last = os.path.join(request.folder, _read(request.progress).strip("\0") or request.target.path)
+    file = file or os.path.relpath(last, request.folder)
     name = request.target.name
-    if stacks.startswith("Timeout"):
+    if stacks.startswith("Timeout") or status < 0:
         return errors.LoadTimedOut(
             target=name, file=file, line=line, seconds=request.target.load_timeout, traceback=traceback, output=output
         )
@@ -235,7 +252,7 @@ def _ended_early(request: LoadRequest, status: int) -> errors.StepError:
         how = f"was killed by {signal.Signals(os.WTERMSIG(status)).name}"
         if os.WTERMSIG(status) == signal.SIGKILL:
             how += ", often for want of memory,"
-    elif os.WEXITSTATUS(status) == BUG:
+    elif os.WEXITSTATUS(status) == BUG and not traceback:
         raise RuntimeError(f"the discovery process failed\n{output}")
     else:
         how = f"ended with exit code {os.WEXITSTATUS(status)}"
@@ -249,10 +266,23 @@ def _read(path: str) -> str:
         return ""
 
 
+_NOT_USERS = (f"{os.sep}site-packages{os.sep}", os.path.join(os.path.dirname(os.path.dirname(__file__)), ""))
+"""Parts of the paths of installed files, and of ours, which may be below the user's folder too."""
+
+
+def _stack_of_the_load(stacks: str) -> str:
+    """The main thread's stack: `faulthandler` writes that of the current thread first, or every thread's, ours last."""
+    sections = re.split(r"^(?=Current thread|Thread|Stack)", stacks, flags=re.MULTILINE)
+    return next((section for section in sections if section.startswith("Current thread")), sections[-1])
+
+
 def _last_user_line(stacks: str, request: LoadRequest) -> tuple[str, str, int]:
     """The user's part of a stack written by `faulthandler`, oldest call first, and its last file and line."""
-    prefix = f'  File "{request.folder}{os.sep}'
-    frames = [line.replace(prefix, '  File "') for line in stacks.splitlines() if line.startswith(prefix)]
+    folder = request.folder.encode("ascii", "backslashreplace").decode()  # as `faulthandler` writes it
+    prefix = f'  File "{folder}{os.sep}'
+    lines = _stack_of_the_load(stacks).splitlines()
+    users = [line for line in lines if line.startswith(prefix) and not any(part in line for part in _NOT_USERS)]
+    frames = [line.replace(prefix, '  File "') for line in users]
     if not frames:
         return "", "", 0
     _, file, rest = frames[0].split('"', 2)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from flyte_build.errors import ImageNeedsBuild, ImageReferenceUnknown
 from flyte_build.model import Discovery, EnvironmentDraft, ImageSettings, Target, Value
@@ -51,14 +54,17 @@ def run(project: Project, target: Target) -> Outcome:
     Raises:
         StepError: an image must be built, or is named by an unknown reference.
     """
-    uris = resolve(discover.load(project, target), project.manifest.images)
+    uris = resolve(discover.load(project, target), project.manifest.images, root_dir=target.root_dir)
     count = len(set(uris.values()))
     return Outcome(result=Result(uris=uris), summary=f"{count} image{'s' if count != 1 else ''} named")
 
 
-def resolve(discovery: Discovery, settings: ImageSettings) -> dict[str, str]:
-    """Environment -> image URI, for those whose image tasks look up at run time."""
-    drafts = {environment.name: environment for environment in discovery.environments}
+def resolve(discovery: Discovery, settings: ImageSettings, *, root_dir: str = ".") -> dict[str, str]:
+    """Environment -> image URI, for those whose image tasks look up at run time. `root_dir` is for messages."""
+    drafts = {
+        environment.name: replace(environment, file=posixpath.normpath(posixpath.join(root_dir, environment.file)))
+        for environment in discovery.environments
+    }
     names = before_dependencies(discovery.selected, {name: draft.depends_on for name, draft in drafts.items()})
     resolved = ((name, _uri(drafts[name], settings)) for name in names if name in drafts)
     return {name: uri for name, uri in resolved if uri}

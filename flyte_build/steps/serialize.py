@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from flyte_build import git, versions
+from flyte_build import git, standins, versions
 from flyte_build.binding import ACTOR, Binding, replace_standins
+from flyte_build.errors import BundleEmpty, VersionTooLong
 from flyte_build.model import Discovery, EnvironmentDraft, Registration, Target, TaskDraft, Upload, Value
 from flyte_build.state import digest
 from flyte_build.steps import Outcome, bundle, discover, images, upload
@@ -17,11 +18,14 @@ if TYPE_CHECKING:
     from flyte_build.project import Project
 
 NAME = "serialize"
+VERSION_LIMIT = 63
+"""Characters, by the rule of `TaskIdentifier.version`."""
 FORMAT = 1
 
 
 class Key(Value, frozen=True):
     format: int
+    sdk: str
     discovery: str
     bundle: str
     bundle_uri: str
@@ -50,9 +54,11 @@ class Registrations(Value, frozen=True):
 
 def key(project: Project, target: Target) -> Key:
     settings = project.manifest.backend
+    discovered = project.result(target.name, discover.NAME, discover.Result)
     return Key(
         format=FORMAT,
-        discovery=project.result(target.name, discover.NAME, discover.Result).discovery,
+        sdk=discovered.sdk,
+        discovery=discovered.discovery,
         bundle=project.result(target.name, bundle.NAME, bundle.Result).digest,
         bundle_uri=project.result(target.name, upload.NAME, Upload).uri,
         images=project.result(target.name, images.NAME, images.Result).uris,
@@ -83,6 +89,7 @@ def run(project: Project, target: Target) -> Outcome:
         bundle_uri=now.bundle_uri,
         bundle_version=now.bundle,
     )
+    check(target, discovery, binding.version, bundle_digest=now.bundle)
     registrations = bind(discovery, binding)
     described = digest.of_parts("specs", [part for wave in registrations.waves for r in wave for part in _content(r)])
     linked = with_links(registrations, discovery, project, target)
@@ -95,9 +102,23 @@ def run(project: Project, target: Target) -> Outcome:
     )
 
 
+def check(target: Target, discovery: Discovery, version: str, *, bundle_digest: str) -> None:
+    """Refuse what would be registered and could never run.
+
+    Raises:
+        StepError: the version is too long, or the tasks need a bundle and there is none.
+    """
+    if len(version) > VERSION_LIMIT:
+        raise VersionTooLong(target=target.name, version=version, limit=VERSION_LIMIT)
+    drafts = (task for environment in discovery.environments for task in environment.tasks)
+    if not bundle_digest and any(standins.BUNDLE.encode() in task.spec for task in drafts):
+        raise BundleEmpty(target=target.name)
+
+
 def content_version(discovery: Discovery, bundle_digest: str, image_uris: dict[str, str]) -> str:
     """The version that stands for the content: code, drafts and images, and nothing of the machine."""
-    parts: list[str | bytes] = [bundle_digest]
+    in_order = [part for item in image_uris.items() for part in item]
+    parts: list[str | bytes] = [bundle_digest, digest.of_parts("images", in_order)]
     for environment in discovery.environments:
         parts += [environment.name, image_uris.get(environment.name, environment.image.uri)]
         for task in environment.tasks:

@@ -9,18 +9,21 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
-from flyte_build.project import BASE_VARIABLES, FIXED_VARIABLES
+from flyte_build.state.variables import BASE_VARIABLES, FIXED_VARIABLES
 
 if TYPE_CHECKING:
     from flyte_build.project import Project
     from flyte_build.worker.protocol import LoadRequest
 
-_GRACE = 10.0
+_GRACE = 3.0
 """Seconds that a load may take beyond its own timeout, which the child watches itself."""
-_shared: dict[int, Zygote] = {}
+_MAIN = "import sys; del sys.path[0]; from flyte_build.worker.zygote import main; main()"
+"""Without the current folder on the import path, where a file of the user's may be named like a standard module."""
+_shared: dict[tuple[object, ...], Zygote] = {}
 
 
 class Zygote:
@@ -28,26 +31,33 @@ class Zygote:
 
     def __init__(self, environ: dict[str, str]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "flyte_build.worker.zygote"],
+            [sys.executable, "-c", _MAIN],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environ,
             bufsize=0,
+            start_new_session=True,  # so that Ctrl-C comes to us alone
         )
         self._said = b""
         self._child = 0
+        self._overdue = False
 
     def run(self, request: LoadRequest) -> int:
         """Load one target. Gives the child's wait status; negative when it had to be killed."""
         assert self._process.stdin is not None
+        self._overdue = False
         self._process.stdin.write(request.json() + b"\n")
         try:
             self._child = int(self._answer("started", None)[0])
             deadline = time.monotonic() + request.target.load_timeout + _GRACE
             _, status = self._answer("ended", deadline)
-            return int(status)
+            return -1 if self._overdue else int(status)
         finally:
             self._kill_child()
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
 
     def close(self) -> None:
         self._kill_child()
@@ -70,6 +80,7 @@ class Zygote:
         if deadline is not None:
             ready, _, _ = select.select([self._process.stdout], [], [], max(0.0, deadline - time.monotonic()))
             if not ready:
+                self._overdue = True
                 self._kill_child()
                 return
         data = os.read(self._process.stdout.fileno(), 1 << 16)
@@ -86,10 +97,12 @@ class Zygote:
 
 
 def shared_zygote(project: Project) -> Zygote:
-    """The zygote of this process; a forked doit worker gets its own."""
-    zygote = _shared.get(os.getpid())
-    if zygote is None:
-        base = {name: project.environ[name] for name in BASE_VARIABLES if name in project.environ}
-        zygote = _shared[os.getpid()] = Zygote({**base, **FIXED_VARIABLES})
+    """The zygote of this process, thread and environment; each of doit's workers gets its own."""
+    base = {name: project.environ[name] for name in BASE_VARIABLES if name in project.environ}
+    environ = {**base, **FIXED_VARIABLES}
+    worker = (os.getpid(), threading.get_ident(), *sorted(environ.items()))
+    zygote = _shared.get(worker)
+    if zygote is None or not zygote.alive:
+        zygote = _shared[worker] = Zygote(environ)
         atexit.register(zygote.close)
     return zygote

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import posixpath
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
@@ -13,9 +14,11 @@ from types import ModuleType
 from msgspec.structs import replace
 
 from flyte_build import errors, sdk
-from flyte_build.model import Discovery, Target
+from flyte_build.model import Discovery, EnvironmentDraft
+from flyte_build.state.files import encodable
+from flyte_build.state.variables import BASE_VARIABLES
 from flyte_build.worker.protocol import Failure, LoadRequest, LoadResult
-from flyte_build.worker.record import Recorder
+from flyte_build.worker.record import Recorder, is_users
 
 
 def load(request: LoadRequest, progress: int) -> LoadResult:
@@ -23,24 +26,20 @@ def load(request: LoadRequest, progress: int) -> LoadResult:
     folder = Path(request.folder)
     root = (folder / request.target.root_dir).resolve()
     _enter(root, request)
-    recorder = Recorder(folder, progress)
+    recorder = Recorder(folder, progress, (*BASE_VARIABLES, *request.target.pass_env))
     recorder.start()
+    discovery, failure = None, None
     try:
-        warnings = _import_files(request, recorder)
+        discovery = _discover(request, root, recorder, _import_files(request, root, recorder))
     except errors.StepError as error:
-        return LoadResult(discovery=None, trace=recorder.finish(), failure=Failure.of(error))
-    trace = recorder.finish()
-    try:
-        discovery = _discover(request, root, recorder, warnings)
-    except errors.StepError as error:
-        return LoadResult(discovery=None, trace=trace, failure=Failure.of(error))
-    return LoadResult(discovery=discovery, trace=trace)
+        failure = Failure.of(error)
+    return LoadResult(discovery=discovery, trace=recorder.finish(), failure=failure)
 
 
 def _enter(root: Path, request: LoadRequest) -> None:
     """The process as the code will see it: in the root, with the root first on the import path."""
     os.chdir(root)
-    os.environ.update(request.environ)
+    os.environ.update({name: os.fsdecode(value) for name, value in request.environ.items()})
     target = request.target
     own = [str(root)]
     if (target.environments or target.names) and target.sync_local_sys_paths:
@@ -52,14 +51,15 @@ def _enter(root: Path, request: LoadRequest) -> None:
 # --- importing
 
 
-def _import_files(request: LoadRequest, recorder: Recorder) -> tuple[str, ...]:
+def _import_files(request: LoadRequest, root: Path, recorder: Recorder) -> tuple[str, ...]:
     """Import every file. Gives the warnings.
 
     Raises:
         StepError: a file raised, or left the interpreter.
     """
-    failures = [error for file in request.files if (error := _import_file(file, request, recorder))]
-    if failures and request.target.ignore_load_errors:
+    failures = [error for file in request.files if (error := _import_file(file, request, root, recorder))]
+    chosen = request.target.environments  # variables of one file, which must be there
+    if failures and request.target.ignore_load_errors and not chosen:
         return tuple(error.message.partition("\n")[0] for error in failures)
     if len(failures) == 1:
         raise failures[0]
@@ -68,16 +68,27 @@ def _import_files(request: LoadRequest, recorder: Recorder) -> tuple[str, ...]:
     return ()
 
 
-def _import_file(file: str, request: LoadRequest, recorder: Recorder) -> errors.StepError | None:
+def _import_file(file: str, request: LoadRequest, root: Path, recorder: Recorder) -> errors.StepError | None:
+    with recorder.paused():
+        before = os.path.getsize(request.output)
     try:
-        importlib.import_module(module_name(file))
-    except SystemExit as stop:
-        return _exited(stop, file, request)
-    except KeyboardInterrupt:
-        raise
+        module = importlib.import_module(module_name(file))
     except BaseException as error:  # noqa: BLE001 the user's code may raise anything
-        return _raised(error, file, request, recorder)
-    return None
+        with recorder.paused():
+            output = _printed(request, since=before)
+            if isinstance(error, SystemExit):
+                return _exited(error, file, request, output)
+            return _raised(error, file, request, output=output, hints=tuple(_hints(request, recorder)))
+    with recorder.paused():
+        return _mistaken(module, root / file, request)
+
+
+def _mistaken(module: ModuleType, path: Path, request: LoadRequest) -> errors.StepError | None:
+    """Whether another module of that name was there before, such as one of Python's own."""
+    origin = getattr(getattr(module, "__spec__", None), "origin", None)
+    if origin is None or os.path.realpath(origin) == os.path.realpath(path):
+        return None
+    return errors.ModuleNameTaken(target=request.target.name, file=_shown(str(path), request), name=module.__name__)
 
 
 def module_name(file: str) -> str:
@@ -86,20 +97,49 @@ def module_name(file: str) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
 
-def _raised(error: BaseException, file: str, request: LoadRequest, recorder: Recorder) -> errors.FileRaised:
+def _raised(
+    error: BaseException, file: str, request: LoadRequest, *, output: str, hints: tuple[str, ...]
+) -> errors.FileRaised:
     where, line = _place(error, file, request)
+    missing, missing_in = _missing_module(error, request)
     return errors.FileRaised(
         target=request.target.name,
         file=where,
         line=line,
-        error="".join(traceback.format_exception_only(type(error), error)).strip().splitlines()[-1],
+        error=_in_one_line(error),
         traceback=_user_traceback(error, request),
-        output=_printed(request),
-        hints=tuple(_hints(request, recorder)),
+        output=output,
+        hints=hints,
+        missing=missing,
+        missing_in=missing_in,
+        excludable="" if os.path.isfile(os.path.join(request.folder, request.target.path)) else file,
     )
 
 
-def _exited(stop: SystemExit, file: str, request: LoadRequest) -> errors.FileExited:
+def _in_one_line(error: BaseException) -> str:
+    """Type and text. Python puts the place of a syntax error before them, and notes and further lines after them."""
+    lines = traceback.format_exception_only(type(error), error)
+    return next(line for line in lines if not line.startswith("  ")).splitlines()[0]
+
+
+def _missing_module(error: BaseException, request: LoadRequest) -> tuple[str, str]:
+    """The module that was not found, and the folder above the target's files that holds it."""
+    name = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
+    path = Path(request.target.path)
+    first = name.partition(".")[0]
+    if not first or is_users(getattr(sys.modules.get(first), "__file__", None) or ""):
+        return "", ""
+    if path.suffix and not any(is_users(frame.filename) for frame in traceback.extract_tb(error.__traceback__)):
+        # The target itself: a folder above it has a dot in its name, which no import can say.
+        return path.stem, path.parent.as_posix()
+    for folder in (path, *path.parents):
+        place = Path(request.folder) / folder / first
+        if place.is_dir() or place.with_name(f"{first}.py").is_file():
+            return name, folder.as_posix()
+    return name, ""
+
+
+def _exited(stop: SystemExit, file: str, request: LoadRequest, output: str) -> errors.FileExited:
     where, line = _place(stop, file, request)
     return errors.FileExited(
         target=request.target.name,
@@ -107,7 +147,7 @@ def _exited(stop: SystemExit, file: str, request: LoadRequest) -> errors.FileExi
         line=line,
         code="" if stop.code is None else repr(stop.code),
         traceback=_user_traceback(stop, request),
-        output=_printed(request),
+        output=output,
     )
 
 
@@ -116,15 +156,15 @@ def _hints(request: LoadRequest, recorder: Recorder) -> Iterator[str]:
         if name in request.hidden:
             yield (
                 f"{line}: reads the environment variable `{name}`, which is set here but not passed to the code; "
-                f"add it to `pass_env` in [targets.{request.target.name}]"
+                f"add it to `pass_env` in {errors.settings_of(request.target.name)}"
             )
 
 
 def _place(error: BaseException, file: str, request: LoadRequest) -> tuple[str, int]:
     """The user's line that failed: the deepest frame in a file of the user's."""
-    if isinstance(error, SyntaxError) and error.filename and _is_users(error.filename, request):
+    if isinstance(error, SyntaxError) and error.filename and is_users(error.filename):
         return _shown(error.filename, request), error.lineno or 0
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_users(f.filename, request)]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if is_users(f.filename)]
     if not frames:
         root = os.path.normpath(os.path.join(request.folder, request.target.root_dir))
         return _shown(os.path.join(root, file), request), 1
@@ -132,7 +172,7 @@ def _place(error: BaseException, file: str, request: LoadRequest) -> tuple[str, 
 
 
 def _user_traceback(error: BaseException, request: LoadRequest) -> str:
-    """The traceback without our frames and the import system's, with paths as the user writes them."""
+    """The traceback with the user's frames alone, and paths as the user writes them."""
     report = traceback.TracebackException.from_exception(error)
     _trim(report, request)
     return "".join(report.format())
@@ -141,35 +181,26 @@ def _user_traceback(error: BaseException, request: LoadRequest) -> str:
 def _trim(report: traceback.TracebackException | None, request: LoadRequest) -> None:
     if report is None:
         return
-    kept = [frame for frame in report.stack if not _is_ours(frame.filename)]
+    kept = [frame for frame in report.stack if is_users(frame.filename)]
     for frame in kept:
         frame.filename = _shown(frame.filename, request)
     report.stack = traceback.StackSummary.from_list(kept)
     if getattr(report, "filename", None):
         report.filename = _shown(str(report.filename), request)
-    _trim(report.__cause__, request)
-    _trim(report.__context__, request)
-
-
-_PACKAGE = os.path.join(str(Path(__file__).resolve().parents[1]), "")
-
-
-def _is_ours(path: str) -> bool:
-    return path.startswith((_PACKAGE, "<frozen")) or path == importlib.__file__
-
-
-def _is_users(path: str, request: LoadRequest) -> bool:
-    return path.startswith(os.path.join(request.folder, "")) and not _is_ours(path)
+    for inner in (report.__cause__, report.__context__, *(getattr(report, "exceptions", None) or ())):
+        _trim(inner, request)
 
 
 def _shown(path: str, request: LoadRequest) -> str:
-    return os.path.relpath(path, request.folder) if _is_users(path, request) else path
+    """A path as the user writes it: relative to the manifest's folder when it is in there."""
+    return os.path.relpath(path, request.folder) if path.startswith(os.path.join(request.folder, "")) else path
 
 
-def _printed(request: LoadRequest) -> str:
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    return Path(request.output).read_text(errors="replace")
+def _printed(request: LoadRequest, *, since: int) -> str:
+    """What the code printed after the first `since` bytes. The streams hold nothing back: see `FIXED_VARIABLES`."""
+    with open(request.output, "rb") as file:
+        file.seek(since)
+        return file.read().decode(errors="replace")
 
 
 # --- choosing
@@ -177,28 +208,38 @@ def _printed(request: LoadRequest) -> str:
 
 def _discover(request: LoadRequest, root: Path, recorder: Recorder, warnings: tuple[str, ...]) -> Discovery:
     target = request.target
-    _refuse_double_imports(request, recorder)
+    with recorder.paused():
+        _refuse_double_imports(request, recorder)
     selected = _select(request)
     chosen = _with_dependencies(selected, request)
-    environments = list(_task_environments(chosen, target, root))
+    environments = list(_task_environments(chosen, request))
     if not environments:
         raise errors.NoEnvironments(target=target.name, path=target.path)
     includes = {e.name: _includes(e, root) for e in environments}
     has_bundle = target.copy_style != "none" or bool(target.include) or any(includes.values())
-    cache = sdk.image_cache_of(environments)
-    drafts = tuple(
-        sdk.draft_environment(
-            environment, root=root, image_cache=cache, has_bundle=has_bundle, sync_paths=target.sync_local_sys_paths
-        )
-        for environment in environments
-    )
-    local = [*recorder.sources(), *recorder.extensions()]
+    drafts = tuple(_drafts(environments, root, request, has_bundle=has_bundle))
+    local = [*recorder.sources(), *recorder.other_modules()]
     return Discovery(
         environments=tuple(replace(draft, include=includes[draft.name]) for draft in drafts),
         selected=tuple(dict.fromkeys(environment.name for environment in selected)),
         loaded_files=tuple(sorted(_below(path, root) for path in local if _below(path, root))),
-        warnings=(*warnings, *_outside(local, root, request), *_hints(request, recorder)),
+        warnings=tuple(map(encodable, (*warnings, *_outside(local, root, request), *_hints(request, recorder)))),
     )
+
+
+def _drafts(
+    environments: list[sdk.TaskEnvironment], root: Path, request: LoadRequest, *, has_bundle: bool
+) -> Iterator[EnvironmentDraft]:
+    cache = sdk.image_cache_of(environments)
+    sync_paths = request.target.sync_local_sys_paths
+    for environment in environments:
+        try:
+            yield sdk.draft_environment(
+                environment, root=root, image_cache=cache, has_bundle=has_bundle, sync_paths=sync_paths
+            )
+        except errors.TaskNotSerialized as error:
+            file = _shown(str(root / error.file), request) if error.file else _declared(environment, request)
+            raise errors.TaskNotSerialized(task=error.task, file=file, line=error.line, reason=error.reason) from error
 
 
 def _select(request: LoadRequest) -> list[sdk.Environment]:
@@ -233,18 +274,20 @@ def _with_dependencies(selected: Iterable[sdk.Environment], request: LoadRequest
         EnvironmentCycle: `depends_on` is circular.
         EnvironmentDuplicated: two different environments have one name.
     """
+    seen: dict[str, sdk.Environment] = {}
     done: dict[str, sdk.Environment] = {}
     path: list[str] = []
 
     def visit(environment: sdk.Environment) -> None:
         name = environment.name
+        first = seen.setdefault(name, environment)
+        if first is not environment:
+            raise errors.EnvironmentDuplicated(
+                name=name, first=_declared(first, request), second=_declared(environment, request)
+            )
         if name in path:
             raise errors.EnvironmentCycle(cycle=(*path[path.index(name) :], name), file=_declared(environment, request))
         if name in done:
-            if done[name] is not environment:
-                raise errors.EnvironmentDuplicated(
-                    name=name, first=_declared(done[name], request), second=_declared(environment, request)
-                )
             return
         path.append(name)
         for other in environment.depends_on:
@@ -261,23 +304,17 @@ def _declared(environment: sdk.Environment, request: LoadRequest) -> str:
     return _shown(sdk.declaring_file(environment), request)
 
 
-def _task_environments(
-    environments: Iterable[sdk.Environment], target: Target, root: Path
-) -> Iterator[sdk.TaskEnvironment]:
+def _task_environments(environments: Iterable[sdk.Environment], request: LoadRequest) -> Iterator[sdk.TaskEnvironment]:
     for environment in environments:
         if isinstance(environment, sdk.TaskEnvironment):
             yield environment
-        elif not target.skip_apps:
-            raise _app_refused(environment, target, root)
-
-
-def _app_refused(environment: sdk.Environment, target: Target, root: Path) -> errors.AppNotSupported:
-    return errors.AppNotSupported(
-        target=target.name,
-        name=environment.name,
-        kind=type(environment).__name__,
-        file=_below(sdk.declaring_file(environment), root),
-    )
+        elif not request.target.skip_apps:
+            raise errors.AppNotSupported(
+                target=request.target.name,
+                name=environment.name,
+                kind=type(environment).__name__,
+                file=_declared(environment, request),
+            )
 
 
 def _refuse_double_imports(request: LoadRequest, recorder: Recorder) -> None:
@@ -285,13 +322,23 @@ def _refuse_double_imports(request: LoadRequest, recorder: Recorder) -> None:
     sources = set(recorder.sources())
     for name, module in list(sys.modules.items()):
         path = getattr(module, "__file__", None)
-        if isinstance(path, str) and path in sources and name != "__main__":
+        if isinstance(path, str) and os.path.abspath(path) in sources and name != "__main__":
             names.setdefault(os.path.realpath(path), []).append(name)
     for path, found in names.items():
         if len(found) > 1:
             raise errors.ModuleImportedTwice(
-                target=request.target.name, file=_shown(path, request), names=tuple(sorted(found))
+                target=request.target.name,
+                file=_shown(path, request),
+                names=tuple(sorted(found)),
+                root_dir=_common_root(found, request.target.root_dir),
             )
+
+
+def _common_root(names: list[str], root_dir: str) -> str:
+    """The folder from which the shorter of two names is found: `src` for `app` and `src.app`; else empty."""
+    short, long = sorted(names, key=len)[:2]
+    before = long.removesuffix(f".{short}")
+    return posixpath.normpath(posixpath.join(root_dir, before.replace(".", "/"))) if before != long else ""
 
 
 # --- files
@@ -307,10 +354,9 @@ def _outside(paths: Iterable[str], root: Path, request: LoadRequest) -> Iterator
     """Warnings: local modules that the bundle cannot hold, since they lie outside the root."""
     for path in sorted(paths):
         if not _below(path, root):
-            yield (
-                f"{_shown(path, request)}: imported from outside the root, so the bundle will not have it; install it "
-                f"in the image, or set `root_dir` in [targets.{request.target.name}] to a folder that holds it"
-            )
+            mend = f"or set `root_dir` in {errors.settings_of(request.target.name)} to a folder that holds it"
+            problem = "imported from outside the root, so the bundle will not have it"
+            yield f"{_shown(path, request)}: {problem}; install it in the image, {mend}"
 
 
 def _below(path: str, root: Path) -> str:

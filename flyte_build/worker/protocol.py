@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from flyte_build import errors
 from flyte_build.model import Discovery, Target, Value
+from flyte_build.state.files import encodable
 from flyte_build.state.trace import Trace
 
 BUG = 70
 """Exit status of a child in which our own code failed."""
+
+_Field: TypeAlias = str | int | float | tuple[str, ...]
 
 
 class LoadRequest(Value, frozen=True):
@@ -18,8 +23,8 @@ class LoadRequest(Value, frozen=True):
     target: Target
     files: tuple[str, ...]
     """Python files to import, relative to the root, in order."""
-    environ: dict[str, str]
-    """Environment variables that the code sees besides the base ones."""
+    environ: dict[str, bytes]
+    """Environment variables that the code sees besides the base ones. Values need not be UTF-8."""
     hidden: tuple[str, ...]
     """Names of variables that are set outside and not passed."""
     result: str
@@ -36,15 +41,22 @@ class Failure(Value, frozen=True):
     """An error of `errors.py` as data, to cross the process border."""
 
     error: str
-    fields: dict[str, str | int | float | tuple[str, ...]]
+    fields: dict[str, _Field]
 
     @classmethod
     def of(cls, error: errors.StepError) -> Failure:
-        return cls(error=type(error).__name__, fields=dict(vars(error)))
+        return cls(error=type(error).__name__, fields={name: _encodable(value) for name, value in vars(error).items()})
 
     def revive(self) -> errors.StepError:
         kind: type[errors.StepError] = getattr(errors, self.error)
         return kind(**self.fields)
+
+
+def _encodable(value: _Field) -> _Field:
+    """The user's code may give any text, such as a lone surrogate."""
+    if isinstance(value, str):
+        return encodable(value)
+    return tuple(map(encodable, value)) if isinstance(value, tuple) else value
 
 
 class LoadResult(Value, frozen=True):

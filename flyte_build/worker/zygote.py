@@ -1,7 +1,7 @@
 """The parent of all loads: imports the SDK once, then forks a child per request, which costs milliseconds.
 
 It reads `LoadRequest`s as JSON lines on standard input, and answers with two kinds of lines on standard output:
-`started PID` and `ended PID STATUS` (as `os.waitpid` gives it). It ends when its input does.
+`started PID` and `ended PID STATUS` (as `os.waitpid` gives it). It ends when its input does, and its children with it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import selectors
 import signal
 import sys
 import traceback
+from typing import BinaryIO, NoReturn
 
 import msgspec
 
@@ -21,21 +22,25 @@ from flyte_build import sdk
 from flyte_build.worker.load import load
 from flyte_build.worker.protocol import BUG, LoadRequest
 
+_exit = os._exit
+_children: set[int] = set()
 
-def main() -> int:
-    del sys.path[0]  # the folder that `-m` puts there is not the user's root
+
+def main() -> NoReturn:
     sdk.prepare_process()
     wake_reader, wake_writer = os.pipe()
     os.set_blocking(wake_writer, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake_writer)
-    with selectors.DefaultSelector() as selector:
+    with selectors.DefaultSelector() as selector, contextlib.suppress(BrokenPipeError):
         selector.register(0, selectors.EVENT_READ)
         selector.register(wake_reader, selectors.EVENT_READ)
-        return _serve(selector, wake_reader)
+        _serve(selector, wake_reader)
+    _kill_children()
+    _exit(0)
 
 
-def _serve(selector: selectors.BaseSelector, wake_reader: int) -> int:
+def _serve(selector: selectors.BaseSelector, wake_reader: int) -> None:
     waiting = b""
     while True:
         for key, _ in selector.select():
@@ -43,7 +48,7 @@ def _serve(selector: selectors.BaseSelector, wake_reader: int) -> int:
             if key.fd == wake_reader:
                 _reap()
             elif not data:
-                return 0
+                return
             else:
                 *lines, waiting = (waiting + data).split(b"\n")
                 for line in lines:
@@ -53,7 +58,15 @@ def _serve(selector: selectors.BaseSelector, wake_reader: int) -> int:
 def _reap() -> None:
     with contextlib.suppress(ChildProcessError):
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            _children.discard(ended[0])
             _say(f"ended {ended[0]} {ended[1]}")
+
+
+def _kill_children() -> None:
+    """Whoever asked for the loads has gone, and may have had no time to end them."""
+    for child in _children:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child, signal.SIGKILL)
 
 
 def _say(line: str) -> None:
@@ -63,6 +76,7 @@ def _say(line: str) -> None:
 def _fork(request: LoadRequest) -> None:
     pid = os.fork()
     if pid:
+        _children.add(pid)
         _say(f"started {pid}")
         return
     # The child must never return into the parent's loop, whatever happens.
@@ -75,7 +89,7 @@ def _fork(request: LoadRequest) -> None:
         traceback.print_exc()
         sys.stderr.flush()
     finally:
-        os._exit(status)
+        _exit(status)
 
 
 def _child(request: LoadRequest) -> None:
@@ -87,6 +101,7 @@ def _child(request: LoadRequest) -> None:
     with open(request.stacks, "wb", buffering=0) as stacks:
         faulthandler.enable(stacks)
         faulthandler.dump_traceback_later(request.target.load_timeout, exit=True, file=stacks)
+        _note_exits(stacks)
         progress = os.open(request.progress, os.O_RDWR | os.O_CREAT, 0o600)
         sdk.revive_after_fork()
         result = load(request, progress)
@@ -97,13 +112,21 @@ def _child(request: LoadRequest) -> None:
     os.replace(part, request.result)
 
 
+def _note_exits(stacks: BinaryIO) -> None:
+    """Have `os._exit`, which says nothing itself, leave the stack of who called it."""
+    own = os.getpid()
+
+    def noted(status: int) -> None:
+        if os.getpid() == own and not stacks.closed:
+            faulthandler.dump_traceback(stacks, all_threads=False)
+        _exit(status)
+
+    os._exit = noted  # type: ignore[assignment]
+
+
 def _redirect(output: str) -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     printed = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
     os.dup2(nothing, 0)
     os.dup2(printed, 1)
     os.dup2(printed, 2)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -72,15 +72,15 @@ def ours(project: Path, peer: PeerDeploy) -> dict[str, DeployTaskRequest]:
 
 
 def _binding_of(request: DeployTaskRequest, uris: dict[str, str], peer: PeerDeploy) -> Binding:
-    bundle = request.spec.task_template.metadata.code_bundle_uri
+    bundle = peer.bundle_of(request.task_id.name)
     return Binding(
         version=request.task_id.version,
         project=request.task_id.project,
         domain=request.task_id.domain,
         org=request.task_id.org,
         images=uris,
-        bundle_uri=bundle,
-        bundle_version=peer.bundle_of(request.task_id.name).md5 if bundle else "",
+        bundle_uri=bundle.uri if bundle else "",
+        bundle_version=bundle.md5 if bundle else "",
     )
 
 

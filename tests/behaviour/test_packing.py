@@ -20,6 +20,8 @@ from flyte_build import archive, errors, packing
 from flyte_build.model import Bundle, BundleFile, CopyStyle, Discovery, EnvironmentDraft, ImageDraft, Target
 from flyte_build.packing import Plan
 from flyte_build.state import digest
+from flyte_build.state.files import FileIndex
+from flyte_build.state.trace import listing_digest
 from tests.unprivileged import unprivileged
 
 FILES: Mapping[str, str] = {
@@ -181,7 +183,7 @@ def test_lazy_import_of_an_ignored_module_is_taken(root: Path) -> None:
 
 def test_plan_of_loaded_modules_lists_no_folder(root: Path) -> None:
     found = plan(root)
-    assert (found.watch_folders, found.watch_files) == ((), ())
+    assert (found.watch_folders, found.watch_files) == ({}, {})
     assert {"shared/base", "shared/lazier/__init__.py"} & set(found.watch_missing) == {"shared/base"}
 
 
@@ -189,13 +191,23 @@ def test_plan_of_all_names_folders_ignore_files_and_ignore_files_that_are_not_th
     (root.parent / ".git").mkdir()
     write(root.parent, {".gitignore": ""})
     found = plan(root, "all")
-    assert found.watch_folders == (".", ".streamlit", "shared", "sql", "sql/deep", "tests")
-    assert found.watch_files == ("../.gitignore", ".gitignore")
+    assert tuple(found.watch_folders) == (".", ".streamlit", "shared", "sql", "sql/deep", "tests")
+    assert tuple(found.watch_files) == ("../.gitignore", ".gitignore")
     assert {"../.flyteignore", ".git"} <= set(found.watch_missing)
 
 
 def test_plan_of_a_glob_names_the_folders_it_looked_in(root: Path) -> None:
-    assert plan(root, "none", include=["sql/*.sql"]).watch_folders == ("sql", "sql/deep")
+    assert tuple(plan(root, "none", include=["sql/*.sql"]).watch_folders) == ("sql", "sql/deep")
+
+
+def test_plan_describes_folders_and_ignore_files_as_the_walk_saw_them(root: Path) -> None:
+    found = plan(root, "all")
+    listed = listing_digest(FileIndex().listing(str(root / "sql")))
+    assert found.watch_folders["sql"] == listed
+    assert found.watch_files[".gitignore"] == digest.of_bytes(b"ignored.csv\n")
+    write(root, {"sql/late.sql": "", ".gitignore": ""})
+    packing.pack(found, root, root.parent / "out")
+    assert found.watch_folders["sql"] == listed != listing_digest(FileIndex().listing(str(root / "sql")))
 
 
 # --- the archive

@@ -126,7 +126,7 @@ def test_ignore_files_above_the_root_count_up_to_the_git_root(tmp_path: Path) ->
     root = write(tmp_path / "repo/svc", {"a.txt": "", "b.txt": "", "c.txt": ""})
     rules = load(root)
     assert list(walk(root, rules)) == ["a.txt", "c.txt"]
-    assert rules.files == ("../.gitignore",)
+    assert tuple(rules.files) == ("../.gitignore",)
     assert rules.missing == (".git", "../.flyteignore")
 
 
@@ -231,14 +231,14 @@ def test_start_folder_is_entered_though_it_is_ignored(tmp_path: Path) -> None:
 
 def test_ignored_folder_is_not_entered(tmp_path: Path) -> None:
     write(tmp_path, {".gitignore": "big/\n", "big/deep/a.py": "", "a.py": ""})
-    assert scan(tmp_path, load(tmp_path)).folders == (".",)
+    assert tuple(scan(tmp_path, load(tmp_path)).folders) == (".",)
 
 
 def test_scan_names_all_that_it_depends_on(tmp_path: Path) -> None:
     write(tmp_path, {"a/.gitignore": "", "a/x.py": "", "b/y.py": ""})
     seen = scan(tmp_path, load(tmp_path))
-    assert seen.folders == (".", "a", "b")
-    assert seen.ignore_files == ("a/.gitignore",)
+    assert tuple(seen.folders) == (".", "a", "b")
+    assert tuple(seen.ignore_files) == ("a/.gitignore",)
 
 
 def test_linked_folder_is_followed_under_its_own_name(tmp_path: Path) -> None:

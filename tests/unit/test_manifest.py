@@ -299,7 +299,7 @@ def test_a_version_on_the_command_line_is_enough_for_copy_style_none(repository:
 
 
 def test_variables_of_other_parts_are_let_through(repository: Path) -> None:
-    manifest = parse(repository, HELLO, manifest="x.toml", port="8090", output="jsonl", wait="1", force="true")
+    manifest = parse(repository, HELLO, manifest="x.toml", port="8090", output="jsonl", force="true")
     assert list(manifest.targets) == ["hello"]
 
 

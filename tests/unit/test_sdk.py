@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from functools import reduce
+from pathlib import Path
 from typing import Any
 
 import flyte
@@ -35,7 +37,7 @@ def objects() -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", sdk.PRIVATE_NAMES)
 def test_the_sdk_has_the_private_name(name: str) -> None:
-    assert callable(find(name))
+    assert callable(find(name)) or isinstance(find(name), str)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +52,20 @@ def test_the_sdk_s_objects_have_the_private_attribute(owner: str, attribute: str
 def test_a_private_name_that_is_gone_is_noticed() -> None:
     with pytest.raises(AttributeError, match="no_such_function"):
         find("flyte._deploy.no_such_function")
+
+
+def test_local_import_paths_are_given_as_the_sdk_gives_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from flyte._utils import local_sys_paths_env
+
+    monkeypatch.setattr(sys, "path", [str(tmp_path), str(tmp_path / "services" / "x"), "/elsewhere"])
+    value = sdk.sys_path_value(tmp_path, sys.path)
+    assert {"_F_SYS_PATH": value} == local_sys_paths_env(tmp_path)
+    assert value == "./.:./services/x"
+
+
+def test_a_virtual_environment_under_the_root_is_not_given_to_tasks(tmp_path: Path) -> None:
+    entries = [str(tmp_path), str(tmp_path / ".venv" / "lib" / "python3.11" / "site-packages")]
+    assert sdk.sys_path_value(tmp_path, entries) == "./."
 
 
 def test_the_image_cache_argument_is_the_sdk_s_own() -> None:

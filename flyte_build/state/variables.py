@@ -1,0 +1,17 @@
+"""The environment variables that code sees while it loads, besides a target's `pass_env`."""
+
+from __future__ import annotations
+
+BASE_VARIABLES = (
+    *("HOME", "LOGNAME", "PATH", "PYTHONPATH", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"),
+    *("SYSTEMROOT", "TEMP", "TMP", "TMPDIR", "USER", "VIRTUAL_ENV"),
+)
+"""What Python itself needs."""
+FIXED_VARIABLES = {
+    "LC_ALL": "C.UTF-8",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONHASHSEED": "0",
+    "PYTHONUNBUFFERED": "1",
+    "TZ": "UTC",
+}
+"""Set in the discovery process, so that text, time and the order of a set are the same in every run, everywhere."""
