@@ -58,7 +58,8 @@ class Repository:
 
     def run(self, *command: str, timeout: float = 60) -> Ran:
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("FLYTE", "AWS", "UCTL"))}
-        environ |= {"HOME": str(self.folder / ".home"), **self.environ}
+        # Python itself would leave a compiled dodo.py beside it.
+        environ |= {"HOME": str(self.folder / ".home"), "PYTHONDONTWRITEBYTECODE": "1", **self.environ}
         done = subprocess.run(
             command, cwd=self.folder, env=environ, capture_output=True, text=True, timeout=timeout, check=False
         )

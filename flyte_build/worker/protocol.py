@@ -38,7 +38,7 @@ class LoadRequest(Value, frozen=True):
 
 
 class Failure(Value, frozen=True):
-    """An error of `errors.py` as data, to cross the process border."""
+    """An error of `errors` as data, to cross the process border."""
 
     error: str
     fields: dict[str, _Field]
