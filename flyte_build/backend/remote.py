@@ -64,6 +64,7 @@ class RemoteBackend:
         except BaseException:
             self._loop.close()
             raise
+        self._answered = False
         # The SDK's protocol leaves out the time limit, which the generated client takes.
         self._tasks = cast("TaskServiceClient", self._client.task_service)
 
@@ -76,12 +77,13 @@ class RemoteBackend:
         async def each(request: DeployTaskRequest) -> None:
             finished.put((request, await self._deploy(request)))
 
-        job = self._loop.start(_all(each, requests))
+        job = self._loop.start(_all(each, requests, first_alone=not self._answered))
         job.add_done_callback(lambda _: finished.put(None))
         try:
             while (item := finished.get()) is not None:
                 request, error = item
                 if error is None:
+                    self._answered = True
                     done(request)
                 else:
                     failures[request.task_id.name] = error
@@ -91,7 +93,7 @@ class RemoteBackend:
         return failures
 
     def find_tasks(self, ids: Sequence[TaskIdentifier]) -> list[TaskDetails | None]:
-        return self._loop.run(_all(self._find, ids))
+        return self._loop.run(_all(self._find, ids, first_alone=not self._answered))
 
     def create_upload_location(
         self, *, filename: str, content_md5: bytes, content_length: int, expires_in: float = UPLOAD_LIFETIME
@@ -243,10 +245,10 @@ async def _cancel_all_others() -> None:
     await asyncio.gather(*others, return_exceptions=True)
 
 
-async def _all(function: Callable[[Any], Awaitable[_T]], items: Sequence[Any]) -> list[_T]:
+async def _all(function: Callable[[Any], Awaitable[_T]], items: Sequence[Any], *, first_alone: bool) -> list[_T]:
     """`function` of each item, `CONCURRENCY` at a time, in the items' order.
 
-    The first one goes alone: should it need a login, the others find it done, where each would start its own.
+    `first_alone`: should the first need a login, the others find it done, where each would start its own.
     """
     gate = asyncio.Semaphore(CONCURRENCY)
 
@@ -254,8 +256,9 @@ async def _all(function: Callable[[Any], Awaitable[_T]], items: Sequence[Any]) -
         async with gate:
             return await function(item)
 
-    first = [await one(item) for item in items[:1]]
-    return [*first, *await asyncio.gather(*map(one, items[1:]))]
+    ahead = 1 if first_alone else 0
+    first = [await one(item) for item in items[:ahead]]
+    return [*first, *await asyncio.gather(*map(one, items[ahead:]))]
 
 
 async def _retried(attempt: Callable[[], Awaitable[_T]]) -> _T:

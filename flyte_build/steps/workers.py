@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib
 import os
 import select
 import signal
@@ -105,4 +106,7 @@ def shared_zygote(project: Project) -> Zygote:
     if zygote is None or not zygote.alive:
         zygote = _shared[worker] = Zygote(environ)
         atexit.register(zygote.close)
+        if not project.manifest.backend.embedded:
+            # The parent of loads imports the SDK; meanwhile this process imports what registering will need.
+            threading.Thread(target=importlib.import_module, args=("flyte_build.backend.remote",), daemon=True).start()
     return zygote
