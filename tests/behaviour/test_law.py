@@ -205,7 +205,7 @@ def test_two_checkouts_give_the_same_versions_bundles_and_specs(tmp_path: Path) 
     assert first.code == 0, first.err
     before = os.umask(0o077)
     try:
-        second = there.run("doit", "-n", "2", "deploy")
+        second = there.doit("-n", "2", "deploy")
     finally:
         os.umask(before)
     assert second.code == 0, second.err
