@@ -86,6 +86,41 @@ class Target(Value, frozen=True):
     """Bytes, before compression."""
 
 
+class BuildSecret(Value, frozen=True):
+    """A secret that a build mounts. Its value is found where the image is built and is kept nowhere."""
+
+    id: str
+    """What the Dockerfile's mounts call it."""
+    key: str
+    group: str = ""
+
+
+class ImageBuild(Value, frozen=True):
+    """An image that has to be built, as data: building it needs none of the user's code."""
+
+    name: str
+    """Repository without its registry."""
+    registry: str = ""
+    """As the code names it; empty: that of `[images]`."""
+    dockerfile: str
+    """Text, with stand-ins for the image's own URI and for a base that is a reference. No mirror is applied yet."""
+    context: str = ""
+    """Digest of the context, an uncompressed tar that is kept under it; empty: there are no files."""
+    context_files: int = 0
+    context_size: int = 0
+    """Bytes of the files."""
+    platforms: tuple[str, ...]
+    secrets: tuple[BuildSecret, ...] = ()
+    base_reference: str = ""
+    """Name in `[images.refs]` of the base, when the Dockerfile has a stand-in for it."""
+    exact_tag: str = ""
+    """The SDK's own tag, where that stands for the whole content; empty: it does not."""
+    remote_spec: bytes = b""
+    """`flyteidl2.imagebuilder.ImageSpec` for the backend's builder, whose paths are in the context."""
+    remote_refusal: str = ""
+    """Why the backend's builder cannot build it; empty: it can."""
+
+
 class ImageDraft(Value, frozen=True):
     """What an environment says about its image, before anything is resolved.
 
@@ -94,13 +129,14 @@ class ImageDraft(Value, frozen=True):
     - `auto`: the SDK's default image, in `uri`, unless `[images] default` replaces it.
     - `ref`: `Image.from_ref_name`, whose name is in `reference`.
     - `none`: no image at all.
-    - `build`: has to be built; `reason` says because of what.
+    - `build`: has to be built; `build` says how.
     """
 
     kind: Literal["fixed", "uri", "auto", "ref", "none", "build"]
     uri: str = ""
     reference: str = ""
     reason: str = ""
+    build: ImageBuild | None = None
 
 
 class TaskDraft(Value, frozen=True):

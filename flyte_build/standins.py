@@ -13,6 +13,10 @@ PROJECT = "[[flyte_build:project]]"
 DOMAIN = "[[flyte_build:domain]]"
 ORG = "[[flyte_build:org]]"
 IMAGE_CACHE = "[[flyte_build:image-cache]]"
+IMAGE_URI = "[[flyte_build:image-uri]]"
+"""In a Dockerfile: the URI of the image that it builds."""
+BASE_IMAGE = "[[flyte_build:base-image]]"
+"""In a Dockerfile: the base that `Image.from_ref_name` refers to."""
 MARK = "[[flyte_build:"
 
 
