@@ -100,16 +100,16 @@ class ImageBuild(Value, frozen=True):
 
     name: str
     """Repository without its registry."""
-    registry: str = ""
-    """As the code names it; empty: that of `[images]`."""
     dockerfile: str
     """Text, with stand-ins for the image's own URI and for a base that is a reference. No mirror is applied yet."""
+    platforms: tuple[str, ...]
+    registry: str = ""
+    """As the code names it; empty: that of `[images]`."""
     context: str = ""
     """Digest of the context, an uncompressed tar that is kept under it; empty: there are no files."""
     context_files: int = 0
     context_size: int = 0
     """Bytes of the files."""
-    platforms: tuple[str, ...]
     secrets: tuple[BuildSecret, ...] = ()
     base_reference: str = ""
     """Name in `[images.refs]` of the base, when the Dockerfile has a stand-in for it."""
