@@ -161,7 +161,7 @@ def _includes(target: Target, root: Path, discovery: Discovery) -> Iterator[_Inc
     """
     named = [
         *(
-            _Include(f"targets.{target.name}", text, _below_root(text, target.root_dir, root))
+            _Include(errors.settings_of(target.name), text, _below_root(text, target.root_dir, root))
             for text in target.include
         ),
         *(

@@ -49,9 +49,9 @@ class Repository:
     def read(self, name: str) -> str:
         return (self.folder / name).read_text()
 
-    def doit(self, *words: str, timeout: float = 60) -> Ran:
-        """Run `doit WORDS` as a user does."""
-        return self.run(str(SCRIPTS / "doit"), *words, timeout=timeout)
+    def doit(self, *words: str, timeout: float = 60, under: tuple[str, ...] = ()) -> Ran:
+        """Run `doit WORDS` as a user does. `under`: a command that is given this one, such as `unshare`."""
+        return self.run(*under, str(SCRIPTS / "doit"), *words, timeout=timeout)
 
     def python(self, script: str, timeout: float = 60) -> Ran:
         return self.run(sys.executable, script, timeout=timeout)

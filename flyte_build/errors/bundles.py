@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flyte_build.errors.base import StepError, quoted
+from flyte_build.errors.base import StepError, quoted, settings_of
 
 
 class IncludeMatchesNothing(StepError):
@@ -119,7 +119,9 @@ class BundleTooLarge(StepError):
 
     @property
     def message(self) -> str:
-        head = f"targets.{self.target}: bundle of {megabytes(self.size)} is above the {megabytes(self.limit)} allowed"
+        head = (
+            f"{settings_of(self.target)}: bundle of {megabytes(self.size)} is above the {megabytes(self.limit)} allowed"
+        )
         mend = "leave files out with `exclude` or .flyteignore, or raise `max_bundle_size`"
         rows = "".join(f"\n{megabytes(size):>12}  {path}" for path, size in self.largest)
         return f"{head}; {mend}; its largest files:{rows}"

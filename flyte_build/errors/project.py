@@ -86,4 +86,5 @@ class StateUnwritable(StepError):
 
     @property
     def message(self) -> str:
-        return f"{self.path}: cannot be written: {self.reason}; free some space or make the folder writable"
+        mend = "free some space, make the folder writable, or remove what is in its place"
+        return f"{self.path}: cannot be written: {self.reason}; {mend}"

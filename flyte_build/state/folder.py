@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -76,16 +77,27 @@ class StateFolder:
         write_atomically(self.root / "CACHEDIR.TAG", _CACHEDIR_TAG)
 
 
+@contextlib.contextmanager
+def unwritable(path: Path) -> Iterator[None]:
+    """What the system says against writing a file, as an error that names it.
+
+    Raises:
+        StateUnwritable
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StateUnwritable(path=str(path), reason=error.strerror or str(error)) from error
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a whole file or nothing: a reader sees the old content or the new, a crash leaves the old.
 
     Raises:
         StateUnwritable: the disk is full, or the folder may not be written.
     """
-    try:
+    with unwritable(path):
         _write(path, data)
-    except OSError as error:
-        raise StateUnwritable(path=str(path), reason=error.strerror or str(error)) from error
 
 
 def write_unless_there(path: Path, data: bytes) -> None:

@@ -12,12 +12,11 @@ from typing import TypeVar
 
 import msgspec
 
-from flyte_build.errors import StateUnwritable
 from flyte_build.model import Fresh, Stale, Value, Verdict
 from flyte_build.state import digest
 from flyte_build.state import trace as tracing
 from flyte_build.state.files import FileIndex
-from flyte_build.state.folder import write_atomically
+from flyte_build.state.folder import unwritable, write_atomically
 from flyte_build.state.trace import Trace
 
 FORMAT = 1
@@ -104,10 +103,8 @@ def forget(path: Path) -> None:
     Raises:
         StateUnwritable: the folder may not be written.
     """
-    try:
+    with unwritable(path):
         path.unlink(missing_ok=True)
-    except OSError as error:
-        raise StateUnwritable(path=str(path), reason=error.strerror or str(error)) from error
 
 
 def judge(key: Value, receipt: Receipt | Lost, world: World) -> Verdict:

@@ -143,7 +143,9 @@ def _trace(project: Project, target: Target, plan: Plan, bundle: Bundle | None) 
 
 def _broken_note(plan: Plan) -> tuple[str, ...]:
     return tuple(
-        f"{path}: is bundled, but is no valid Python; importing it will fail when a task runs" for path in plan.broken
+        f"{path}: is bundled, but is no valid Python, so importing it will fail when a task runs; "
+        "mend it, or leave it out with `exclude`"
+        for path in plan.broken
     )
 
 
@@ -178,5 +180,6 @@ def _size_note(bundle: Bundle) -> tuple[str, ...]:
     largest = packing.largest(bundle)
     if not largest:
         return ()
-    lines = [f"the bundle has {bundle.size:,} bytes; the largest files are"]
+    mend = "leave out what tasks do not need with `exclude` or .flyteignore"
+    lines = [f"the bundle has {bundle.size:,} bytes before compression; {mend}; its largest files:"]
     return ("\n".join([*lines, *(f"{file.size:>14,}  {file.path}" for file in largest)]),)

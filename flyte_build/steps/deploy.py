@@ -11,7 +11,7 @@ from flyte_build import versions
 from flyte_build.errors import BuildError, TasksNotRegistered, VersionTaken
 from flyte_build.model import Registration, Target, Value
 from flyte_build.state import digest
-from flyte_build.state.folder import write_unless_there
+from flyte_build.state.folder import unwritable, write_unless_there
 from flyte_build.state.receipts import Receipt
 from flyte_build.state.trace import Trace
 from flyte_build.steps import Outcome, serialize
@@ -207,7 +207,11 @@ def _short(value: object) -> str:
 
 
 class Journal:
-    """Names of the tasks that were registered under one heading, each written when it was. A torn line is no name."""
+    """Names of the tasks that were registered under one heading, each written when it was. A torn line is no name.
+
+    Raises:
+        StateUnwritable: the disk is full, or the folder may not be written.
+    """
 
     def __init__(self, path: Path, heading: bytes) -> None:
         self._path = path
@@ -215,16 +219,18 @@ class Journal:
         self.done = self._read()
 
     def __enter__(self) -> Journal:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._path.open("wb", buffering=0)
-        self._file.write("".join(f"{line}\n" for line in (self._head, *sorted(self.done))).encode())
+        with unwritable(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("wb", buffering=0)
+            self._file.write("".join(f"{line}\n" for line in (self._head, *sorted(self.done))).encode())
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def add(self, name: str) -> None:
-        self._file.write(f"{name}\n".encode())
+        with unwritable(self._path):
+            self._file.write(f"{name}\n".encode())
         self.done.add(name)
 
     def _read(self) -> set[str]:

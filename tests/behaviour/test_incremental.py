@@ -636,5 +636,6 @@ def test_a_file_in_the_place_of_a_state_folder_is_told(place: str, checkout: Che
         checkout.deploy()
     path = checkout.state("targets/fraud/discover.json")
     assert caught.value.message == (
-        f"{path}: cannot be written: Not a directory; free some space or make the folder writable"
+        f"{path}: cannot be written: Not a directory; "
+        "free some space, make the folder writable, or remove what is in its place"
     )

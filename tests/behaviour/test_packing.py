@@ -356,8 +356,8 @@ def test_bundle_above_the_limit_lists_its_largest_files(root: Path) -> None:
     with pytest.raises(errors.BundleTooLarge) as caught:
         built(root, "none", include=["big.bin", "data"], max_bundle_size=1_000_000)
     assert str(caught.value) == (
-        "targets.fraud: bundle of 2.6 MB is above the 1.0 MB allowed; leave files out with `exclude` or .flyteignore, "
-        "or raise `max_bundle_size`; its largest files:\n"
+        "[targets.fraud]: bundle of 2.6 MB is above the 1.0 MB allowed; leave files out with `exclude` or "
+        ".flyteignore, or raise `max_bundle_size`; its largest files:\n"
         "      2.5 MB  big.bin\n"
         "      0.1 MB  data/small.bin"
     )
@@ -596,7 +596,7 @@ def test_file_replaced_while_it_was_read_is_read_again(root: Path) -> None:
 def test_include_that_matches_nothing_is_an_error(root: Path, include: str) -> None:
     with pytest.raises(errors.IncludeMatchesNothing) as caught:
         plan(root, include=[include])
-    assert str(caught.value) == f"targets.fraud: include `{include}` matches no file; correct it, or take it out"
+    assert str(caught.value) == f"[targets.fraud]: include `{include}` matches no file; correct it, or take it out"
 
 
 def test_empty_folder_matches_nothing(root: Path) -> None:
@@ -613,7 +613,7 @@ def test_include_that_matches_only_what_is_left_out_says_so(root: Path, include:
     with pytest.raises(errors.IncludeMatchesNothing) as caught:
         plan(root, include=[include], exclude=["**/tests/**"])
     assert str(caught.value) == (
-        f"targets.fraud: include `{include}` matches only files that are left out, such as {left_out}; "
+        f"[targets.fraud]: include `{include}` matches only files that are left out, such as {left_out}; "
         "name each file in full to bundle it all the same"
     )
 
@@ -623,8 +623,8 @@ def test_include_outside_the_root_is_an_error(root: Path, include: str) -> None:
     with pytest.raises(errors.IncludeOutsideRoot) as caught:
         packing.plan(target(root_dir="services", include=[include]), root, discovery())
     assert str(caught.value) == (
-        f"targets.fraud: include `{include}` lies outside the root `services`, and a bundle holds only what is inside; "
-        "set `root_dir` to a folder that holds both"
+        f"[targets.fraud]: include `{include}` lies outside the root `services`, and a bundle holds only what is "
+        "inside; set `root_dir` to a folder that holds both"
     )
 
 
@@ -632,8 +632,8 @@ def test_environment_include_outside_the_root_is_an_error(root: Path) -> None:
     with pytest.raises(errors.IncludeOutsideRoot) as caught:
         plan(root, "none", "../data.csv")
     assert str(caught.value) == (
-        "environment `prep`: include `../data.csv` lies outside the root `.`, and a bundle holds only what is inside; "
-        "set `root_dir` to a folder that holds both"
+        "environment `prep`: include `../data.csv` lies outside the root `.`, and a bundle holds only what is "
+        "inside; set `root_dir` to a folder that holds both"
     )
 
 

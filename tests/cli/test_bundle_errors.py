@@ -3,65 +3,220 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+from typing import NamedTuple
 
-from tests.repository import Repository, failures, small
+import pytest
+
+from tests.archives import noise
+from tests.namespaces import with_small_disk
+from tests.repository import WORKFLOW, Ran, Repository, environment, failures
+from tests.unprivileged import bound
+
+
+class Case(NamedTuple):
+    error: str
+    """The class."""
+    key: str
+    """What the target's table has besides."""
+    expected: str
+    """The message, whole."""
+    step: str = "bundle"
+
 
 CASES = {
-    "empty": 'exclude = ["*.py"]',
-    "long": 'version = "' + "v" * 64 + '"',
-    "nothing": 'include = ["data/*.csv"]',
-    "outside": 'include = ["../x.txt"]',
-    "leaves": 'include = ["leaves.txt"]',
-    "broken": 'include = ["broken.txt"]',
-    "fifo": 'include = ["pipe"]',
-    "large": "max_bundle_size = 10",
-}
-
-
-def repository_of_cases(folder: Path) -> Repository:
-    repository = small(folder)
-    tables = [f'[targets.{name}]\npath = "fraud.py"\nenvironment = "env"\n{line}\n' for name, line in CASES.items()]
-    repository.write("deploy.toml", "\n".join(tables))
-    os.symlink("/etc/hostname", folder / "leaves.txt")
-    os.symlink("nowhere", folder / "broken.txt")
-    os.mkfifo(folder / "pipe")
-    return repository
-
-
-WANTED = {
-    "bundle:nothing": "targets.nothing: include `data/*.csv` matches no file; correct it, or take it out",
-    "bundle:outside": (
-        "targets.outside: include `../x.txt` lies outside the root `.`, and a bundle holds only what is inside; "
-        "set `root_dir` to a folder that holds both"
-    ),
-    "bundle:leaves": (
-        "leaves.txt: symbolic link leaves the root, for `/etc/hostname`; copy what it leads to into the root, "
-        "or leave it out with `exclude`"
-    ),
-    "bundle:broken": (
-        "broken.txt: symbolic link to `nowhere`, which does not exist; mend it, or leave it out with `exclude`"
-    ),
-    "bundle:fifo": "pipe: a FIFO, which cannot be bundled; remove it, or leave it out with `exclude`",
-    "bundle:large": (
-        "targets.large: bundle of 0.0 MB is above the 0.0 MB allowed; leave files out with `exclude` or .flyteignore, "
-        "or raise `max_bundle_size`; its largest files:\n      0.0 MB  fraud.py"
-    ),
-    "serialize:empty": (
+    "empty": Case(
+        "BundleEmpty",
+        'exclude = ["*.py"]',
         "[targets.empty]: the bundle would be empty, since `exclude` leaves out every file that was loaded; "
-        'narrow `exclude`, or set `copy_style = "none"` for code that is in the image'
+        'narrow `exclude`, or set `copy_style = "none"` for code that is in the image',
+        step="serialize",
     ),
-    "serialize:long": (
-        f"[targets.long] version: `{'v' * 64}` has 64 characters, and Flyte takes 63; write a shorter one"
+    "long": Case(
+        "VersionTooLong",
+        f'version = "{"v" * 64}"',
+        f"[targets.long] version: `{'v' * 64}` has 64 characters, and Flyte takes 63; write a shorter one",
+        step="serialize",
+    ),
+    "nothing": Case(
+        "IncludeMatchesNothing",
+        'include = ["data/*.csv"]',
+        "[targets.nothing]: include `data/*.csv` matches no file; correct it, or take it out",
+    ),
+    "secret": Case(
+        "IncludeMatchesNothing",
+        'include = ["settings/*"]',
+        "[targets.secret]: include `settings/*` matches only files that are left out, such as `settings/.env`; "
+        "name each file in full to bundle it all the same",
+    ),
+    "outside": Case(
+        "IncludeOutsideRoot",
+        'include = ["../x.txt"]',
+        "[targets.outside]: include `../x.txt` lies outside the root `.`, and a bundle holds only what is inside; "
+        "set `root_dir` to a folder that holds both",
+    ),
+    "leaves": Case(
+        "SymlinkLeavesRoot",
+        'include = ["leaves.txt"]',
+        "leaves.txt: symbolic link leaves the root, for `/etc/hostname`; copy what it leads to into the root, "
+        "or leave it out with `exclude`",
+    ),
+    "broken": Case(
+        "SymlinkBroken",
+        'include = ["broken.txt"]',
+        "broken.txt: symbolic link to `nowhere`, which does not exist; mend it, or leave it out with `exclude`",
+    ),
+    "loops": Case(
+        "SymlinkLoops",
+        'include = ["one"]',
+        "one: symbolic link to `other` goes round in a loop; remove it, or leave it out with `exclude`",
+    ),
+    "loops_up": Case(
+        "SymlinkLoops",
+        'include = ["round"]',
+        "round/up: symbolic link to `..` goes round in a loop; remove it, or leave it out with `exclude`",
+    ),
+    "fifo": Case(
+        "NotARegularFile",
+        'include = ["pipe"]',
+        "pipe: a FIFO, which cannot be bundled; remove it, or leave it out with `exclude`",
+    ),
+    "closed": Case(
+        "FileUnreadable",
+        'include = ["closed.txt"]',
+        "closed.txt: cannot be read: Permission denied; make it readable, or leave it out with `exclude`",
+    ),
+    "closed_folder": Case(
+        "FileUnreadable",
+        'include = ["closed"]',
+        "closed: cannot be read: Permission denied; make it readable, or leave it out with `exclude`",
+    ),
+    "name": Case(
+        "NameNotUtf8",
+        'include = ["names"]',
+        "names/caf\\xe9.txt: name is not UTF-8; rename it, or leave out the folder that it is in with `exclude`",
+    ),
+    "busy": Case(
+        "FileKeepsChanging",
+        'include = ["busy.log"]',
+        "busy.log: changed each of the 5 times that it was read; stop what writes to it, "
+        "or leave it out with `exclude`",
+    ),
+    "large": Case(
+        "BundleTooLarge",
+        'max_bundle_size = "1MB"\ninclude = ["data.bin"]',
+        "[targets.large]: bundle of 2.0 MB is above the 1.0 MB allowed; leave files out with `exclude` or "
+        ".flyteignore, or raise `max_bundle_size`; its largest files:\n      2.0 MB  data.bin\n      0.0 MB  fraud.py",
     ),
 }
 
+WRITER = """\
+from flyte_build.dodo import *
 
-def test_what_cannot_be_bundled_or_bound_is_said_and_ends_with_1(tmp_path: Path) -> None:
-    ran = repository_of_cases(tmp_path).doit()
-    assert (ran.code, failures(ran)) == (1, WANTED)
+import sys
 
 
+def write_when_read(frame, event, function):
+    # What another program does that never stops writing, at the worst of moments: each time between `open` and `read`.
+    if event == "c_call" and function.__name__ == "read" and getattr(function.__self__, "name", "") == BUSY:
+        with open(BUSY, "ab") as file:
+            file.write(b".")
+
+
+BUSY = {path!r}
+sys.setprofile(write_when_read)
+"""
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    folder = tmp_path_factory.mktemp("repository").resolve()
+    tables = [f'[targets.{name}]\npath = "fraud.py"\nenvironment = "env"\n{case.key}\n' for name, case in CASES.items()]
+    files = {"settings/.env": "", "closed.txt": "", "closed/a.txt": "", "round/a.txt": "", "busy.log": ""}
+    repository = Repository(folder, {"fraud.py": WORKFLOW, "deploy.toml": "\n".join(tables), **files})
+    repository.write("dodo.py", WRITER.format(path=os.fsencode(folder / "busy.log")))
+    for link, target in {
+        "leaves.txt": "/etc/hostname",
+        "broken.txt": "nowhere",
+        "one": "other",
+        "other": "one",
+    }.items():
+        (folder / link).symlink_to(target)
+    (folder / "round/up").symlink_to("..")
+    os.mkfifo(folder / "pipe")
+    (folder / "names").mkdir()
+    Path(os.fsdecode(os.fsencode(folder) + b"/names/caf\xe9.txt")).touch()
+    (folder / "data.bin").write_bytes(bytes(2_000_000))
+    (folder / "closed.txt").chmod(0)
+    (folder / "closed").chmod(0)
+    try:
+        return repository.doit(under=bound())
+    finally:
+        (folder / "closed").chmod(0o700)
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.error(CASES[name].error)) for name in CASES])
+def test_what_cannot_be_bundled_or_bound_says_what_and_what_to_do(name: str, ran: Ran) -> None:
+    assert failures(ran)[f"{CASES[name].step}:{name}"] == CASES[name].expected
+
+
+def test_each_fails_for_its_target_alone_and_the_command_ends_with_1(ran: Ran) -> None:
+    assert (ran.code, sorted(failures(ran))) == (1, sorted(f"{case.step}:{name}" for name, case in CASES.items()))
+
+
+@pytest.mark.error("FileVanished")
+def test_a_module_that_is_gone_when_it_is_to_be_bundled_is_named(repository: Repository) -> None:
+    repository.write("rates.py", "import os\n\nos.unlink(__file__)\n")
+    repository.write("fraud.py", "import rates\n" + environment("fraud"))
+    ran = repository.doit()
+    assert (ran.code, failures(ran)) == (
+        1,
+        {
+            "bundle:fraud": "rates.py: was there a moment ago, and is gone; deploy again, "
+            "or leave it out with `exclude` if it comes and goes"
+        },
+    )
+
+
+@pytest.mark.error("StateUnwritable")
+def test_a_file_in_the_place_of_the_state_folder_is_named(repository: Repository) -> None:
+    repository.write(".flyte-build", "")
+    ran = repository.doit()
+    assert (ran.code, failures(ran)) == (
+        1,
+        {
+            "discover:fraud": f"{repository.folder}/.flyte-build/.gitignore: cannot be written: File exists; "
+            "free some space, make the folder writable, or remove what is in its place"
+        },
+    )
+
+
+@pytest.mark.error("StateUnwritable")
+def test_a_full_disk_is_named(repository: Repository) -> None:
+    (repository.folder / "noise.bin").write_bytes(noise(64 << 10))
+    repository.write("deploy.toml", repository.read("deploy.toml") + 'include = ["noise.bin"]\n')
+    ran = repository.doit(under=with_small_disk(".flyte-build/bundles", "size=16k"))
+    place = rf"{re.escape(str(repository.folder))}/\.flyte-build/bundles/[0-9a-f]{{32}}\.tar\.gz"
+    mend = "free some space, make the folder writable, or remove what is in its place"
+    assert (ran.code, list(failures(ran))) == (1, ["bundle:fraud"])
+    assert re.fullmatch(f"{place}: cannot be written: No space left on device; {mend}", failures(ran)["bundle:fraud"])
+
+
+@pytest.mark.error("StateUnwritable")
+def test_a_disk_that_is_full_when_tasks_are_registered_is_named(repository: Repository) -> None:
+    # One for the folder, and one for the receipt of each step before.
+    ran = repository.doit(under=with_small_disk(".flyte-build/targets/fraud", "nr_inodes=6"))
+    assert (ran.code, failures(ran)) == (
+        1,
+        {
+            "deploy:fraud": f"{repository.folder}/.flyte-build/targets/fraud/deploy.log: cannot be written: No space "
+            "left on device; free some space, make the folder writable, or remove what is in its place"
+        },
+    )
+
+
+@pytest.mark.error("StepNotDone")
 def test_a_step_asked_for_alone_says_which_one_it_needs(repository: Repository) -> None:
     ran = repository.doit("-s", "deploy:fraud")
     assert (ran.code, failures(ran)) == (

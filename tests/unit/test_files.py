@@ -257,7 +257,8 @@ def test_a_write_that_fails_leaves_the_old_content_and_nothing_beside_it(tmp_pat
     with pytest.raises(StateUnwritable) as caught:
         write_atomically(tmp_path / "a", b"new")
     assert caught.value.message == (
-        f"{tmp_path}/a: cannot be written: Is a directory; free some space or make the folder writable"
+        f"{tmp_path}/a: cannot be written: Is a directory; "
+        "free some space, make the folder writable, or remove what is in its place"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
@@ -267,7 +268,8 @@ def test_a_folder_that_is_a_file_cannot_be_written_into(tmp_path: Path) -> None:
     with pytest.raises(StateUnwritable) as caught:
         write_atomically(tmp_path / "a" / "b", b"new")
     assert caught.value.message == (
-        f"{tmp_path}/a/b: cannot be written: File exists; free some space or make the folder writable"
+        f"{tmp_path}/a/b: cannot be written: File exists; "
+        "free some space, make the folder writable, or remove what is in its place"
     )
 
 
@@ -278,7 +280,8 @@ def test_a_folder_that_may_not_be_written_is_named() -> None:
             StateFolder(folder / "state").create()
     path = folder / "state" / ".gitignore"
     assert caught.value.message == (
-        f"{path}: cannot be written: Permission denied; free some space or make the folder writable"
+        f"{path}: cannot be written: Permission denied; "
+        "free some space, make the folder writable, or remove what is in its place"
     )
 
 

@@ -106,7 +106,8 @@ def test_a_folder_in_the_place_of_a_receipt_is_no_crash(tmp_path: Path) -> None:
     with pytest.raises(StateUnwritable) as caught:
         receipts.forget(tmp_path / "receipt.json")
     assert caught.value.message == (
-        f"{tmp_path}/receipt.json: cannot be written: Is a directory; free some space or make the folder writable"
+        f"{tmp_path}/receipt.json: cannot be written: Is a directory; "
+        "free some space, make the folder writable, or remove what is in its place"
     )
 
 
