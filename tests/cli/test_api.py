@@ -193,6 +193,7 @@ REFUSALS = {
 """Call -> the exception's type and text."""
 
 
+@pytest.mark.error(*(told.partition(":")[0] for told in REFUSALS.values()))
 def test_what_cannot_be_deployed_is_an_exception_with_the_words_of_the_command(scripts: Repository) -> None:
     scripts.write("src/app.py", "")
     lines = [f"        lambda: {call}," for call in REFUSALS]
@@ -237,6 +238,7 @@ def test_code_that_fails_is_told_as_the_command_tells_it(scripts: Repository) ->
     assert told.out.startswith("job.py:3: loading failed: ZeroDivisionError: division by zero; mend the code\n")
 
 
+@pytest.mark.error("EnvironmentNotReproduced")
 def test_an_environment_that_only_running_declares_is_refused(scripts: Repository) -> None:
     body = "".join(f"    {line}\n" for line in script("job", "env").splitlines())
     scripts.write("job.py", f'if __name__ == "__main__":\n{body}')
@@ -246,6 +248,7 @@ def test_an_environment_that_only_running_declares_is_refused(scripts: Repositor
     ) in refusal(scripts.python("job.py"))
 
 
+@pytest.mark.error("EnvironmentWithoutFile")
 def test_an_environment_that_is_in_no_file_is_refused(scripts: Repository) -> None:
     code = "import flyte, flyte_build\nenv = flyte.TaskEnvironment(name='job')\nflyte_build.deploy(env)\n"
     ran = scripts.run(sys.executable, "-c", code)
@@ -254,6 +257,7 @@ def test_an_environment_that_is_in_no_file_is_refused(scripts: Repository) -> No
     ) in refusal(ran)
 
 
+@pytest.mark.error("FileOutsideFolder")
 def test_a_script_outside_the_folder_is_refused(scripts: Repository) -> None:
     scripts.write("job.py", script("job", "env"))
     (scripts.folder / "elsewhere").mkdir()

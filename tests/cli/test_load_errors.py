@@ -7,6 +7,7 @@ that a failing target leaves the others alone.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from textwrap import dedent
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ from tests.repository import Ran, Repository, environment, failures
 
 
 class Case(NamedTuple):
+    error: str
+    """The class."""
     expected: str
     """The message, whole."""
     files: dict[str, str] = {}
@@ -28,6 +31,7 @@ class Case(NamedTuple):
 
 LOADING: dict[str, Case] = {
     "raises": Case(
+        "FileRaised",
         """\
         raises/job.py:6: loading failed: ZeroDivisionError: division by zero; mend the code
         Traceback (most recent call last):
@@ -54,6 +58,7 @@ LOADING: dict[str, Case] = {
         },
     ),
     "helper": Case(
+        "FileRaised",
         """\
         helper/shared/rates.py:2: loading failed: KeyError: 'eur'; mend the code
         Traceback (most recent call last):
@@ -76,6 +81,7 @@ LOADING: dict[str, Case] = {
         },
     ),
     "chained": Case(
+        "FileRaised",
         """\
         chained/job.py:4: loading failed: RuntimeError: no limit is set; mend the code
         Traceback (most recent call last):
@@ -99,6 +105,7 @@ LOADING: dict[str, Case] = {
         },
     ),
     "handling": Case(
+        "FileRaised",
         """\
         handling/job.py:4: loading failed: KeyError: 'limit'; mend the code
         Traceback (most recent call last):
@@ -122,6 +129,7 @@ LOADING: dict[str, Case] = {
         },
     ),
     "library": Case(  # what happens inside a library is left out
+        "FileRaised",
         """\
         library/job.py:4: loading failed: json.decoder.JSONDecodeError: Expecting value: line 1 column 1 (char 0); \
 mend the code
@@ -143,6 +151,7 @@ mend the code
         },
     ),
     "sdk": Case(
+        "FileRaised",
         """\
         sdk/job.py:3: loading failed: TypeError: Expected resources to be of type Resources, got <class 'str'>; \
 mend the code
@@ -153,6 +162,7 @@ mend the code
         {"job.py": 'import flyte\n\nenv = flyte.TaskEnvironment(name="fraud", resources="2 CPUs")\n'},
     ),
     "lines": Case(  # the first line of the text is enough at the top
+        "FileRaised",
         """\
         lines/job.py:1: loading failed: ValueError: two limits:; mend the code
         Traceback (most recent call last):
@@ -164,6 +174,7 @@ mend the code
         {"job.py": 'raise ValueError("two limits:\\n- one\\n- two")\n'},
     ),
     "syntax": Case(
+        "FileRaised",
         """\
         syntax/shared.py:1: loading failed: SyntaxError: '(' was never closed; mend the code
         Traceback (most recent call last):
@@ -175,6 +186,7 @@ mend the code
         {"job.py": "import shared\n", "shared.py": "LIMITS = (1, 2\n"},
     ),
     "package": Case(
+        "FileRaised",
         """\
         package/job.py:1: loading failed: ModuleNotFoundError: No module named 'pandazz'; install what provides \
 `pandazz`, or set `root_dir` in [targets.package] to the folder that it is in
@@ -185,6 +197,7 @@ mend the code
         {"job.py": "import pandazz as pd\n"},
     ),
     "layout": Case(
+        "FileRaised",
         """\
         layout/src/app/flows.py:1: loading failed: ModuleNotFoundError: No module named 'app'; \
 set `root_dir = "layout/src"` in [targets.layout], the folder that `app` is in
@@ -196,6 +209,7 @@ set `root_dir = "layout/src"` in [targets.layout], the folder that `app` is in
         path="src/app/flows.py",
     ),
     "dotted": Case(
+        "FileRaised",
         """\
         dotted/v1.2/job.py:1: loading failed: ModuleNotFoundError: No module named 'v1'; \
 set `root_dir = "dotted/v1.2"` in [targets.dotted], the folder that `job` is in
@@ -204,6 +218,7 @@ set `root_dir = "dotted/v1.2"` in [targets.dotted], the folder that `job` is in
         path="v1.2/job.py",
     ),
     "talks": Case(
+        "FileRaised",
         f"""\
         talks/job.py:2: loading failed: ValueError; mend the code
         Traceback (most recent call last):
@@ -215,6 +230,7 @@ set `root_dir = "dotted/v1.2"` in [targets.dotted], the folder that `job` is in
         {"job.py": 'print("." * 1_000_000 + "end")\nraise ValueError\n'},
     ),
     "slip": Case(  # no advice about installing: the package is the user's and is there
+        "FileRaised",
         """\
         slip/job.py:1: loading failed: ModuleNotFoundError: No module named 'shared.rate'; mend the code
         Traceback (most recent call last):
@@ -224,6 +240,7 @@ set `root_dir = "dotted/v1.2"` in [targets.dotted], the folder that `job` is in
         {"job.py": "import shared.rate\n", "shared/__init__.py": "", "shared/rates.py": ""},
     ),
     "exit": Case(
+        "FileExited",
         """\
         exit/job.py:4: loading called `sys.exit(2)`; \
 guard what is meant for the command line with `if __name__ == "__main__":`
@@ -244,6 +261,7 @@ guard what is meant for the command line with `if __name__ == "__main__":`
         },
     ),
     "exit_text": Case(
+        "FileExited",
         """\
         exit_text/job.py:2: loading called `sys.exit('no data')`; \
 guard what is meant for the command line with `if __name__ == "__main__":`
@@ -254,6 +272,7 @@ guard what is meant for the command line with `if __name__ == "__main__":`
         {"job.py": 'import sys\nsys.exit("no data")\n'},
     ),
     "defiant": Case(  # switches off what would tell its line
+        "LoadTimedOut",
         """\
         defiant/job.py: loading did not end within 1 s; move the work into a task, \
 or raise `load_timeout` in [targets.defiant]""",
@@ -269,6 +288,7 @@ or raise `load_timeout` in [targets.defiant]""",
         keys='environment = "env"\nload_timeout = 1',
     ),
     "leaves": Case(
+        "LoadCrashed",
         """\
         leaves/shared.py:5: the Python interpreter ended with exit code 3 while loading; \
 run the file alone with `python` to see why
@@ -292,6 +312,7 @@ run the file alone with `python` to see why
         },
     ),
     "crashes": Case(
+        "LoadCrashed",
         """\
         crashes/job.py:4: the Python interpreter was killed by SIGSEGV while loading; \
 run the file alone with `python` to see why
@@ -310,6 +331,7 @@ run the file alone with `python` to see why
         },
     ),
     "killed": Case(  # as the kernel does when memory runs out: only the last imported file is known then
+        "LoadCrashed",
         """\
         killed/shared.py: the Python interpreter was killed by SIGKILL, often for want of memory, while loading; \
 run the file alone with `python` to see why
@@ -321,6 +343,7 @@ run the file alone with `python` to see why
         },
     ),
     "memory": Case(
+        "FileRaised",
         """\
         memory/job.py:4: loading failed: MemoryError; mend the code
         Traceback (most recent call last):
@@ -337,6 +360,7 @@ run the file alone with `python` to see why
         },
     ),
     "interrupt": Case(
+        "FileRaised",
         """\
         interrupt/job.py:1: loading failed: KeyboardInterrupt; mend the code
         Traceback (most recent call last):
@@ -346,6 +370,7 @@ run the file alone with `python` to see why
         {"job.py": "raise KeyboardInterrupt\n"},
     ),
     "loop": Case(
+        "LoadTimedOut",
         """\
         loop/job.py:3: loading did not end within 1 s; move the work into a task, \
 or raise `load_timeout` in [targets.loop]
@@ -366,6 +391,7 @@ or raise `load_timeout` in [targets.loop]
         keys='environment = "env"\nload_timeout = 1',
     ),
     "hang": Case(  # in C, and with a thread of the user's that is elsewhere
+        "LoadTimedOut",
         """\
         hang/shared.py:7: loading did not end within 1 s; move the work into a task, \
 or raise `load_timeout` in [targets.hang]
@@ -387,6 +413,7 @@ or raise `load_timeout` in [targets.hang]
         keys='environment = "env"\nload_timeout = 1',
     ),
     "hidden": Case(
+        "FileRaised",
         """\
         hidden/job.py:3: loading failed: KeyError: 'STAGE'; mend the code
         Traceback (most recent call last):
@@ -398,6 +425,7 @@ add it to `pass_env` in [targets.hidden]""",
         {"job.py": 'import os\n\nSTAGE = os.environ["STAGE"]\n'},
     ),
     "several": Case(
+        "FilesRaised",
         """\
         [targets.several]: 2 files cannot be loaded
 
@@ -431,11 +459,13 @@ or leave out `b.py` with `exclude`
 
 DECLARING: dict[str, Case] = {
     "variable": Case(
+        "VariableUnknown",
         "[targets.variable] environment: variable/job.py has no environment `envv`; did you mean `env`?",
         {"job.py": environment("variable")},
         keys='environment = "envv"',
     ),
     "variable_of_another_kind": Case(
+        "VariableUnknown",
         "[targets.variable_of_another_kind] environment: variable_of_another_kind/job.py has no environment `LIMIT`; "
         "known: `daily` and `weekly`",
         {
@@ -450,17 +480,20 @@ DECLARING: dict[str, Case] = {
         keys='environment = "LIMIT"',
     ),
     "variable_of_none": Case(
+        "VariableUnknown",
         "[targets.variable_of_none] environment: variable_of_none/job.py has no environment `env`; "
         "declare one there with `flyte.TaskEnvironment`",
         {"job.py": "LIMIT = 3\n"},
     ),
     "nothing": Case(
+        "NoEnvironments",
         "nothing/job.py: declares no flyte.TaskEnvironment; declare one, "
         "or point `path` in [targets.nothing] at the file that does",
         {"job.py": "LIMIT = 3\n"},
         keys="all = true",
     ),
     "no_code": Case(
+        "NoEnvironments",
         "no_code: declares no flyte.TaskEnvironment; declare one, "
         "or point `path` in [targets.no_code] at the file that does",
         {"notes.txt": ""},
@@ -468,6 +501,7 @@ DECLARING: dict[str, Case] = {
         path="",
     ),
     "one_name": Case(
+        "EnvironmentDuplicated",
         "one_name/b.py: environment `one_name` was already declared in one_name/a.py; "
         "rename one of them, names are unique in a deployment",
         {"a.py": environment("one_name"), "b.py": environment("one_name")},
@@ -475,12 +509,14 @@ DECLARING: dict[str, Case] = {
         path="",
     ),
     "one_name_in_a_file": Case(
+        "EnvironmentDuplicated",
         "one_name_in_a_file/job.py: two environments are named `daily`; "
         "rename one of them, names are unique in a deployment",
         {"job.py": environment("daily") + 'other = flyte.TaskEnvironment(name="daily", depends_on=[env])\n'},
         keys='environment = "other"',
     ),
     "two_modules": Case(
+        "ModuleImportedTwice",
         "two_modules/src/app/base.py: imported under two module names, `app.base` and "
         "`two_modules.src.app.base`; "
         'import it by one name everywhere, or set `root_dir = "two_modules/src"` in [targets.two_modules], '
@@ -498,7 +534,15 @@ DECLARING: dict[str, Case] = {
         keys="recursive = true",
         path="",
     ),
+    "taken": Case(
+        "ModuleNameTaken",
+        "taken/resource.py: another module named `resource` is imported in its place; rename the file, "
+        "or set `root_dir` in [targets.taken] to a folder above it",
+        {"resource.py": environment("taken")},
+        path="resource.py",
+    ),
     "cycle": Case(
+        "EnvironmentCycle",
         "cycle/job.py: `depends_on` is circular: extract -> load -> report -> extract; "
         "remove one of these dependencies",
         {
@@ -516,6 +560,7 @@ DECLARING: dict[str, Case] = {
         },
     ),
     "web": Case(
+        "AppNotSupported",
         "web/job.py: environment `ui` is of type AppEnvironment, and only a TaskEnvironment can be deployed; "
         "set `skip_apps = true` in [targets.web] to deploy the others",
         {
@@ -526,6 +571,7 @@ DECLARING: dict[str, Case] = {
         },
     ),
     "serializing": Case(
+        "TaskNotSerialized",
         "serializing/job.py:6: task `serializing.score` cannot be serialized: ValueError: Trigger default input 'rate' "
         "must be an input to the task, but not found in task serializing.score. Available inputs: ['amount']; "
         "change its declaration",
@@ -554,24 +600,28 @@ def with_image(image: str) -> dict[str, str]:
 
 LATER: dict[str, Case] = {
     "layers": Case(
+        "ImageNeedsBuild",
         "layers/job.py: the image of environment `priced` has to be built (2 layers), which flyte_build cannot do yet; "
         "build it with `flyte build`, then name it by its URI or with `[images.refs]`",
         with_image('flyte.Image.from_debian_base().with_pip_packages("pandas").with_env_vars({"A": "1"})'),
         step="images",
     ),
     "dockerfile": Case(
+        "ImageNeedsBuild",
         "dockerfile/job.py: the image of environment `priced` has to be built (`from_dockerfile`), which flyte_build "
         "cannot do yet; build it with `flyte build`, then name it by its URI or with `[images.refs]`",
         {**with_image('flyte.Image.from_dockerfile(pathlib.Path("Dockerfile"), "ghcr.io/org", "i")'), "Dockerfile": ""},
         step="images",
     ),
     "reference": Case(
+        "ImageReferenceUnknown",
         "reference/job.py: environment `priced` takes its image from the reference `bas`, which is not in "
         '[images.refs]; add `bas = "URI"` there (did you mean `base`?)',
         with_image('flyte.Image.from_ref_name("bas")'),
         step="images",
     ),
     "sha": Case(
+        "VersionWithoutGit",
         "[targets.sha] version: `{git_sha}` has no value: no commit is checked out; "
         "commit or tag the checkout, or use `{content}`",
         {"job.py": environment("sha")},
@@ -579,6 +629,7 @@ LATER: dict[str, Case] = {
         step="serialize",
     ),
     "tag": Case(
+        "VersionWithoutGit",
         "[targets.tag] version: `{git_tag}` has no value: the commit has no tag; "
         "commit or tag the checkout, or use `{content}`",
         {"job.py": environment("tag")},
@@ -586,6 +637,7 @@ LATER: dict[str, Case] = {
         step="serialize",
     ),
     "build_number": Case(
+        "VersionVariableUnset",
         "[targets.build_number] version: the environment variable `BUILD_NUMBER` is not set; "
         "set it, or use `{content}`",
         {"job.py": environment("build_number")},
@@ -615,7 +667,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     for name, case in CASES.items():
         for file, text in case.files.items():
             made.write(f"{name}/{file}", text)
-    sound = Case("", keys="all = true")
+    sound = Case("", "", keys="all = true")
     # The sound target stands in the middle: neither the failures before it nor those after it stop it.
     made.write("deploy.toml", manifest({**LOADING, "sound": sound, **DECLARING, **LATER}))
     made.environ["STAGE"] = "production"
@@ -632,10 +684,26 @@ def without_carets(text: str) -> str:
     return re.sub(r"^ +[~^]*\^[~^]*\n", "", text, flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.error(CASES[name].error)) for name in CASES])
 def test_the_message_says_what_where_and_what_to_do(name: str, ran: Ran) -> None:
     case = CASES[name]
     assert without_carets(failures(ran)[f"{case.step}:{name}"]) == dedent(case.expected)
+
+
+@pytest.mark.error("PathLeavesRoot")
+def test_a_path_that_leads_out_of_its_root_says_where_to(tmp_path: Path) -> None:
+    repository = Repository(tmp_path, {"elsewhere/job.py": environment("job")})
+    repository.write("deploy.toml", '[targets.job]\npath = "app/job.py"\nroot_dir = "app"\nall = true\n')
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/job.py").symlink_to("../elsewhere/job.py")
+    ran = repository.doit()
+    assert (ran.code, failures(ran)) == (
+        1,
+        {
+            "discover:job": "[targets.job] path: `app/job.py` leads to `elsewhere/job.py`, which is outside the root "
+            "`app`; put the file itself there, or set `root_dir` to a folder that holds both"
+        },
+    )
 
 
 def test_failing_targets_stop_no_other_and_their_messages_come_last(ran: Ran) -> None:
