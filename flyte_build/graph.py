@@ -27,7 +27,7 @@ from flyte_build.errors import ManifestError, Place, StepError, UnknownChoice, U
 from flyte_build.manifest import Manifest, read_manifest
 from flyte_build.model import Fresh, Target
 from flyte_build.project import Project
-from flyte_build.report import JsonReporter, Reporter, plan_line, say, tell
+from flyte_build.report import JsonReporter, Reporter, plan_line, progress_writer, say, tell
 from flyte_build.state.folder import NAME as STATE_FOLDER
 
 DATABASE = "doit.json"
@@ -36,7 +36,7 @@ _CHOICES = {"output": ("text", "jsonl"), "force": ("false", "true")}
 _DOCS = {
     "discover": "run the target's files and keep what they declare",
     "bundle": "pack the target's code",
-    "images": "find the image of each environment",
+    "images": "find or build the image of each environment",
     "upload": "put the bundle into the store",
     "serialize": "bind tasks to version, bundle, images, project and domain",
     "deploy": "bring targets up to date",
@@ -78,7 +78,9 @@ def project() -> Project:
         check_variables(variables())
     except ManifestError as error:
         raise InvalidDodoFile(error.message) from error
-    return Project(manifest, os.environ, variables())
+    opened = Project(manifest, os.environ, variables())
+    opened.show = progress_writer(variables().get("output", "text"))
+    return opened
 
 
 def check_words(words: Iterable[str], targets: Collection[str]) -> None:
@@ -161,7 +163,7 @@ def plan_tasks() -> Iterator[Task]:
             "name": target.name,
             "doc": f"say what a deploy would do: {target.path}",
             "actions": [(_plan, [target.name])],
-            "task_dep": [f"bundle:{target.name}", f"images:{target.name}"],
+            "task_dep": [f"bundle:{target.name}"],
         }
 
 
@@ -228,8 +230,8 @@ def _guarded(work: Callable[[], Any]) -> dict[str, Any] | TaskFailed:
 
 
 def _clean(target: str, step: str, dryrun: bool) -> None:
-    for path in pipeline.clean(project(), target, step, dryrun=dryrun):
-        tell(f"{step}:{target} - {'would remove' if dryrun else 'removed'} {STATE_FOLDER}/{path}")
+    for path in pipeline.clean(project(), project().manifest.targets[target], step, dryrun=dryrun):
+        tell(f"{step}:{target} - {'would remove' if dryrun else 'removed'} {path}")
 
 
 def _serving(endpoint: str) -> None:

@@ -27,6 +27,7 @@ FilledText = Annotated[str, msgspec.Meta(title="text that is not empty", min_len
 Flag = Annotated[bool, msgspec.Meta(title="`true` or `false`")]
 Texts = Annotated[list[FilledText], msgspec.Meta(title="a list of non-empty text")]
 Size = Annotated[str, msgspec.Meta(pattern=r"^[0-9]+ ?([kKMG]i?)?B$")]
+Platform = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9]+)?$", examples=["linux/amd64"])]
 ImageUri = Annotated[FilledText, msgspec.Meta(examples=["ghcr.io/org/base:v1"])]
 
 
@@ -71,7 +72,9 @@ class ImagesTable(Value, frozen=True):
     builder: Annotated[
         Builder, msgspec.Meta(title="`local` or `remote`"), _about("Where images are built.", "local")
     ] = "local"
-    registry: Annotated[Text, _about("The registry that built images are pushed to.", "localhost:5000")] = ""
+    registry: Annotated[
+        Text, _about("The registry that built images are pushed to, where the code names none.", "localhost:5000")
+    ] = ""
     default: Annotated[
         Text, _about('The image of environments that say "auto", as `--image URI` does.', "ghcr.io/org/base:v1")
     ] = ""
@@ -87,6 +90,23 @@ class ImagesTable(Value, frozen=True):
             "Name -> image, for `Image.from_ref_name`, as `--image name=URI` does.", {"base": "ghcr.io/org/base:v1"}
         ),
     ] = {}
+    platforms: Annotated[
+        list[Platform],
+        msgspec.Meta(title="a list of platforms"),
+        _about("What images are built for, instead of what the code says.", ["linux/amd64"]),
+    ] = []
+    build_args: Annotated[
+        dict[str, str],
+        msgspec.Meta(title="a table of name = text"),
+        _about("Values for the `ARG`s of Dockerfiles.", {"VERSION": "1.2"}),
+    ] = {}
+    cache_from: Annotated[
+        Texts, _about("Where BuildKit looks for layers.", ["type=registry,ref=localhost:5000/cache"])
+    ] = []
+    cache_to: Annotated[
+        Texts, _about("Where BuildKit keeps layers.", ["type=registry,ref=localhost:5000/cache,mode=max"])
+    ] = []
+    pin: Annotated[Flag, _about("Register built images by their digest instead of their tag.", True)] = False
 
 
 class TargetOverlay(Value, frozen=True):

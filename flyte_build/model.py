@@ -54,6 +54,13 @@ class ImageSettings(Value, frozen=True):
     default: str = ""
     mirrors: dict[str, str] = {}
     refs: dict[str, str] = {}
+    platforms: tuple[str, ...] = ()
+    """Instead of those that the code names; empty: those."""
+    build_args: dict[str, str] = {}
+    cache_from: tuple[str, ...] = ()
+    cache_to: tuple[str, ...] = ()
+    pin: bool = False
+    """Register built images by their digest."""
 
 
 class Target(Value, frozen=True):

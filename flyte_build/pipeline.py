@@ -153,13 +153,14 @@ def forget(project: Project, target: str, step: str) -> None:
     project.state.journal(target, step).unlink(missing_ok=True)
 
 
-def clean(project: Project, target: str, step: str, *, dryrun: bool = False) -> tuple[str, ...]:
-    """Remove a step's receipt and what it left in the state folder. Gives the paths, relative to that."""
-    receipt = project.receipt(target, step)
+def clean(project: Project, target: Target, step: str, *, dryrun: bool = False) -> tuple[str, ...]:
+    """Remove a step's receipt and what it left here. Gives what was removed: paths, and images by their names."""
+    receipt = project.receipt(target.name, step)
     outputs = receipt.outputs if isinstance(receipt, Receipt) else {}
     found = tuple(path for path in outputs if not path.startswith("/") and (project.state.root / path).exists())
+    built = images.clean(project, target, dryrun=dryrun) if step == images.NAME else ()
     if not dryrun:
-        forget(project, target, step)
+        forget(project, target.name, step)
         for path in found:
             (project.state.root / path).unlink()
-    return found
+    return (*(f"{project.state.root.name}/{path}" for path in found), *(f"image {uri}" for uri in built))

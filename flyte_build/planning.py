@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from flyte_build.project import Project
 
 
+UNKNOWN = "[images]"
+"""In a version: what is known when the images are built, whose digests or places it depends on."""
+
+
 class Plan(Value, frozen=True):
     """What would be done. Empty `register` and `upload`: nothing."""
 
@@ -29,25 +33,31 @@ class Plan(Value, frozen=True):
     """Bytes before compression."""
     archive_size: int
     images: dict[str, str]
+    """Environment -> URI, with its tag."""
+    builds: dict[str, str]
+    """URI of each image that is made of layers -> what would be done about it, and why."""
     reason: str
     """Why something would be done; empty when nothing would."""
 
 
 def plan(project: Project, target: Target) -> Plan:
-    """What a deploy would do. Discovery, bundle and images are up to date by now.
+    """What a deploy would do. Discovery and bundle are up to date by now; no registry is asked.
 
     Raises:
         StepError: the deploy would fail in a way that is known beforehand.
     """
     discovery = discover.load(project, target)
     packed = project.result(target.name, bundle.NAME, bundle.Result)
-    uris = project.result(target.name, images.NAME, images.Result).uris
+    needed = images.wanted(discovery, project.manifest.images, root_dir=target.root_dir)
+    stale = _reason(project, target, images.NAME)
+    uris = needed.uris if stale else project.result(target.name, images.NAME, images.Result).uris
+    known = not (stale and needed.builds and images.decides_uris(project.manifest.images))
     template = versions.fill(target, project.folder, project.environ)
     content = serialize.content_version(discovery, packed.digest, uris)
-    version = template.replace(versions.CONTENT, content)
+    version = template.replace(versions.CONTENT, content if known else UNKNOWN)
     serialize.check(target, discovery, version, bundle_digest=packed.digest)
     upload_reason = _reason(project, target, "upload")
-    reason = upload_reason or _reason(project, target, "serialize") or _reason(project, target, "deploy")
+    reason = upload_reason or stale or _reason(project, target, "serialize") or _reason(project, target, "deploy")
     names = tuple(task.name for environment in discovery.environments for task in environment.tasks)
     return Plan(
         target=target.name,
@@ -58,9 +68,20 @@ def plan(project: Project, target: Target) -> Plan:
         bundle_files=packed.files,
         bundle_size=packed.size,
         archive_size=packed.archive_size,
-        images=uris,
+        images=needed.uris,
+        builds={uri: _about(project, target, uri, stale) for uri in needed.builds},
         reason=reason,
     )
+
+
+def _about(project: Project, target: Target, uri: str, stale: str) -> str:
+    """What would be done about an image. Without asking its registry, that is known only of images in a receipt."""
+    receipt = project.receipt(target.name, images.NAME)
+    done = receipt.read_if_known(images.Result) if isinstance(receipt, Receipt) else None
+    known = done.images.get(uri) if done else None
+    if known is None:
+        return f"would be built unless it is there ({stale})"
+    return f"{known.how}, {known.digest}" if known.digest else known.how
 
 
 def _reason(project: Project, target: Target, step: str) -> str:

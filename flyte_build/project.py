@@ -49,6 +49,8 @@ class Project:
         self.index = FileIndex(self.state.index)
         self.environ = environ
         self.variables = variables
+        self.show: Callable[[str, str, str], None] = lambda _step, _target, _line: None
+        """Told each line that a running step has to say of its progress."""
         self._resolved: dict[str, Path] = {}
         self._open: dict[tuple[int, str], Any] = {}
         self._receipts: dict[Path, tuple[tuple[int, int], Receipt | Lost]] = {}

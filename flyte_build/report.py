@@ -7,9 +7,10 @@ tells what is running and is written over; elsewhere each step that runs has a l
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO
 
 import msgspec
@@ -18,6 +19,9 @@ STEP_ORDER = ("discover", "bundle", "images", "upload", "serialize", "deploy")
 _STATUSES = ("done", "unchanged", "fresh", "failed", "ignored", "unfinished")
 OWN_TASKS = ("plan", "serve")
 """Tasks of ours that tell the user themselves what they do."""
+_BUILD_STEP = re.compile(r"#\d+ \[|building at ")
+_CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x1f]")
+"""What a build prints to move a cursor or to colour, which would spoil the one line."""
 _COLOURS = {
     "fresh": "32",
     "done": "36",
@@ -228,13 +232,21 @@ class _Text:
             show(**{name: value for name, value in event.items() if name != "event"})
 
     def _started(self, step: str, target: str, reason: str) -> None:
-        line = f"{step:<10}{target}{f'  ({reason})' if reason else ''}"
+        self._running(f"{step:<10}{target}{f'  ({reason})' if reason else ''}")
+
+    def _running(self, line: str) -> None:
         if self._live:
             width = _terminal_width()
-            self._err.write(f"\r\x1b[2K{self._paint('dim', line[: width - 1])}")
+            shown = _CONTROLS.sub("", line)[: width - 1]
+            self._err.write(f"\r\x1b[2K{self._paint('dim', shown)}")
         else:
             self._err.write(f"{line}\n")
         self._err.flush()
+
+    def _progress(self, step: str, target: str, line: str) -> None:
+        """On a terminal the newest line; elsewhere, where nothing is written over, the steps of a build alone."""
+        if self._live or _BUILD_STEP.match(line):
+            self._running(f"{step:<10}{target}  {line}")
 
     def _finished(self, status: str, step: str, target: str, **fields: Any) -> None:
         for note in fields.get("notes", ()):
@@ -290,6 +302,16 @@ def tell(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 
+def progress_writer(output: str) -> Callable[[str, str, str], None]:
+    """What to tell each line that a running step says of its progress: (step, target, line)."""
+    writer: _Text | _JsonLines = _JsonLines(sys.stdout) if output == "jsonl" else _Text(sys.stderr)
+
+    def show(step: str, target: str, line: str) -> None:
+        writer.write({"event": "progress", "step": step, "target": target, "line": line})
+
+    return show
+
+
 def plan_line(plan: Mapping[str, Any], output: str) -> None:
     """What a deploy would do to one target."""
     if output == "jsonl":
@@ -314,6 +336,8 @@ def _plan_text(plan: Mapping[str, Any]) -> str:
             f"  upload    {plan['upload']}: {files} file{'s' if files != 1 else ''}, {plan['bundle_size']:,} bytes, "
             f"{plan['archive_size']:,} compressed"
         )
-    lines += [f"  image     {environment}: {uri}" for environment, uri in plan["images"].items()]
+    for environment, uri in plan["images"].items():
+        about = f": {plan['builds'][uri]}" if uri in plan["builds"] else ""
+        lines.append(f"  image     {environment}: {uri}{about}")
     lines += [f"  register  {name}" for name in plan["register"]]
     return "\n".join(lines)

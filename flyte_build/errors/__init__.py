@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from flyte_build.errors.backends import *
 from flyte_build.errors.base import *
+from flyte_build.errors.builds import *
 from flyte_build.errors.bundles import *
 from flyte_build.errors.discovery import *
 from flyte_build.errors.images import *

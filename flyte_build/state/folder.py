@@ -2,6 +2,7 @@
 
 targets/NAME/STEP.json    receipts            objects/DIGEST      drafts and specs, named by content
 targets/NAME/STEP.log     journals            bundles/DIGEST.tar.gz
+images/                   logs, locks and records of builds
 files.json                the file index      store/, backend/    of the embedded control plane
 """
 
@@ -20,7 +21,7 @@ from flyte_build.state import digest
 NAME = ".flyte-build"
 _CACHEDIR_TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# https://bford.info/cachedir/\n"
 
-_LOCAL = ("discover", "bundle", "images")
+_LOCAL = ("discover", "bundle")
 """Steps whose results can be deployed anywhere, without running them again."""
 
 
@@ -41,6 +42,14 @@ class StateFolder:
         return self.root / "bundles"
 
     @property
+    def images(self) -> Path:
+        return self.root / "images"
+
+    @property
+    def objects(self) -> Path:
+        return self.root / "objects"
+
+    @property
     def backend(self) -> Path:
         return self.root / "backend"
 
@@ -57,7 +66,7 @@ class StateFolder:
         return self.target(target, step) / f"{step}.log"
 
     def object(self, content: str) -> Path:
-        return self.root / "objects" / content
+        return self.objects / content
 
     def put_object(self, data: bytes) -> str:
         """Keep bytes under their digest, and give the digest."""

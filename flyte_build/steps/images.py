@@ -1,22 +1,25 @@
-"""Images: from what environments say to the URIs that go into specs."""
+"""Images: from what environments say to the URIs that go into specs. What is not in its registry yet is built."""
 
 from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from msgspec.structs import replace
 
-from flyte_build.errors import ImageNeedsBuild, ImageReferenceUnknown
-from flyte_build.model import Discovery, EnvironmentDraft, ImageSettings, Target, Value
+from flyte_build.errors import ImageNotRemote, ImageReferenceUnknown, RegistryNotSet
+from flyte_build.images import naming
+from flyte_build.images.naming import NamedBuild
+from flyte_build.model import BackendSettings, Discovery, EnvironmentDraft, ImageBuild, ImageSettings, Target, Value
+from flyte_build.state.receipts import Receipt
 from flyte_build.steps import Outcome, discover
 
 if TYPE_CHECKING:
     from flyte_build.project import Project
 
 NAME = "images"
-FORMAT = 1
+FORMAT = 2
 
 
 class Key(Value, frozen=True):
@@ -28,11 +31,37 @@ class Key(Value, frozen=True):
     default: str
     mirrors: dict[str, str]
     refs: dict[str, str]
+    platforms: tuple[str, ...]
+    build_args: dict[str, str]
+    pin: bool
+    backend: BackendSettings | None
+    """Whose builder it is; None when images are built here. Where layers are cached changes nothing of an image."""
+
+
+class Image(Value, frozen=True):
+    """An image that was built, or found where it would have gone."""
+
+    digest: str
+    """Of its manifest; empty: the backend's builder does not tell."""
+    how: Literal["built", "reused"]
 
 
 class Result(Value, frozen=True):
     uris: dict[str, str]
     """Environment -> URI, in the order of the image cache that tasks carry."""
+    images: dict[str, Image] = {}
+    """URI with its tag -> image, for those that are made of layers."""
+
+
+class Wanted(Value, frozen=True):
+    """What the environments of a target need, before any registry is asked."""
+
+    uris: dict[str, str]
+    """Environment -> URI, with the tag of those that are built, in the order of the image cache."""
+    builds: dict[str, NamedBuild]
+    """URI -> how it is built: each once, however many environments share it."""
+    drafts: dict[str, ImageBuild]
+    """URI -> what the environments say of it."""
 
 
 def key(project: Project, target: Target) -> Key:
@@ -45,29 +74,96 @@ def key(project: Project, target: Target) -> Key:
         default=settings.default,
         mirrors=settings.mirrors,
         refs=settings.refs,
+        platforms=settings.platforms,
+        build_args=settings.build_args,
+        pin=settings.pin,
+        backend=project.manifest.backend if settings.builder == "remote" else None,
     )
 
 
 def run(project: Project, target: Target) -> Outcome:
-    """Find each environment's image.
+    """Find each environment's image, and build what is not there.
 
     Raises:
-        StepError: an image must be built, or is named by an unknown reference.
+        StepError: an image cannot be found or built, or is named by an unknown reference.
     """
-    uris = resolve(discover.load(project, target), project.manifest.images, root_dir=target.root_dir)
-    count = len(set(uris.values()))
-    return Outcome(result=Result(uris=uris), summary=f"{count} image{'s' if count != 1 else ''} named")
+    needed = wanted(discover.load(project, target), project.manifest.images, root_dir=target.root_dir)
+    if not needed.builds:
+        count = len(set(needed.uris.values()))
+        return Outcome(result=Result(uris=needed.uris), summary=f"{count} image{'s' if count != 1 else ''} named")
+    from flyte_build.images import building
+
+    workshop = building.Workshop(
+        folder=project.state.images,
+        objects=project.state.objects,
+        settings=project.manifest.images,
+        backend=project.manifest.backend,
+        environ=project.environ,
+        show=lambda line: project.show(NAME, target.name, line),
+    )
+    places: dict[str, str] = {}
+    images: dict[str, Image] = {}
+    for uri, build in needed.builds.items():
+        made = building.ensure(workshop, build, needed.drafts[uri])
+        images[uri] = Image(digest=made.digest, how=made.how)
+        places[uri] = made.uri
+    uris = {environment: places.get(uri, uri) for environment, uri in needed.uris.items()}
+    return Outcome(result=Result(uris=uris, images=images), summary=_summary(images.values()))
 
 
-def resolve(discovery: Discovery, settings: ImageSettings, *, root_dir: str = ".") -> dict[str, str]:
-    """Environment -> image URI, for those whose image tasks look up at run time. `root_dir` is for messages."""
+def clean(project: Project, target: Target, *, dryrun: bool) -> tuple[str, ...]:
+    """Remove what this project has built of a target's images from the engine. No registry is asked.
+
+    Gives the images' URIs.
+    """
+    from flyte_build.images import building
+
+    receipt = project.receipt(target.name, NAME)
+    result = receipt.read_if_known(Result) if isinstance(receipt, Receipt) else None
+    folder = project.state.images
+    found = tuple(uri for uri in (result.images if result else ()) if building.was_built(folder, uri))
+    if not dryrun:
+        for uri in found:
+            building.forget(folder, uri)
+    return found
+
+
+def _summary(images: Iterable[Image]) -> str:
+    ways = [image.how for image in images]
+    return ", ".join(f"{ways.count(how)} {how}" for how in ("built", "reused") if how in ways)
+
+
+def wanted(discovery: Discovery, settings: ImageSettings, *, root_dir: str = ".") -> Wanted:
+    """What a target's environments need: a pure decision. `root_dir` is for messages.
+
+    Raises:
+        ImageReferenceUnknown: a reference is not in `[images.refs]`.
+        RegistryNotSet: an image is to be built, and nothing says where to.
+    """
     drafts = {
         environment.name: replace(environment, file=posixpath.normpath(posixpath.join(root_dir, environment.file)))
         for environment in discovery.environments
     }
     names = before_dependencies(discovery.selected, {name: draft.depends_on for name, draft in drafts.items()})
-    resolved = ((name, _uri(drafts[name], settings)) for name in names if name in drafts)
-    return {name: uri for name, uri in resolved if uri}
+    uris: dict[str, str] = {}
+    builds: dict[str, NamedBuild] = {}
+    said: dict[str, ImageBuild] = {}
+    for name in names:
+        if name not in drafts:
+            continue
+        draft = drafts[name]
+        if draft.image.build is not None:
+            build = _named(draft, draft.image.build, settings)
+            uris[name] = build.uri
+            builds[build.uri], said[build.uri] = build, draft.image.build
+        elif uri := _uri(draft, settings):
+            uris[name] = uri
+    return Wanted(uris=uris, builds=builds, drafts=said)
+
+
+def decides_uris(settings: ImageSettings) -> bool:
+    """Whether an image's URI is known only when it is there: by its digest, or as the backend's builder names it."""
+    return settings.pin or settings.builder == "remote"
 
 
 def before_dependencies(selected: Iterable[str], depends_on: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
@@ -85,29 +181,34 @@ def before_dependencies(selected: Iterable[str], depends_on: Mapping[str, tuple[
         yield from visit(name)
 
 
+def _named(environment: EnvironmentDraft, build: ImageBuild, settings: ImageSettings) -> NamedBuild:
+    base = _referred(environment, build.base_reference, settings) if build.base_reference else ""
+    found = naming.named(build, settings, base)
+    if settings.builder == "local" and found.repository == build.name:
+        raise RegistryNotSet(environment=environment.name, image=build.name)
+    if settings.builder == "remote" and build.remote_refusal:
+        raise ImageNotRemote(environment=environment.name, file=environment.file, reason=build.remote_refusal)
+    return found
+
+
 def _uri(environment: EnvironmentDraft, settings: ImageSettings) -> str:
     image = environment.image
     match image.kind:
-        case "none" | "fixed":
-            return ""
         case "uri":
             return image.uri
         case "auto":
             return settings.default or image.uri
         case "ref":
-            return _referred(environment, settings)
-        case "build":
-            raise ImageNeedsBuild(environment=environment.name, file=environment.file, reason=image.reason)
+            return _referred(environment, image.reference, settings)
+        case _:
+            return ""
 
 
-def _referred(environment: EnvironmentDraft, settings: ImageSettings) -> str:
+def _referred(environment: EnvironmentDraft, reference: str, settings: ImageSettings) -> str:
     known = {**settings.refs, **({"default": settings.default} if settings.default else {})}
-    uri = known.get(environment.image.reference)
+    uri = known.get(reference)
     if uri is None:
         raise ImageReferenceUnknown(
-            environment=environment.name,
-            file=environment.file,
-            reference=environment.image.reference,
-            known=tuple(known),
+            environment=environment.name, file=environment.file, reference=reference, known=tuple(known)
         )
     return uri

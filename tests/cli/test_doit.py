@@ -129,7 +129,7 @@ def test_list_names_the_steps_and_all_names_every_target(repository: Repository)
         "bundle      pack the target's code",
         "deploy      bring targets up to date",
         "discover    run the target's files and keep what they declare",
-        "images      find the image of each environment",
+        "images      find or build the image of each environment",
         "plan        say what a deploy would do, and why",
         "serialize   bind tasks to version, bundle, images, project and domain",
         "serve       serve the embedded control plane (port=8090) for the flyte CLI",

@@ -1,0 +1,211 @@
+"""Errors: building and pushing images."""
+
+from __future__ import annotations
+
+from flyte_build.errors.base import StepError
+
+
+class RegistryNotSet(StepError):
+    """An image is to be built, and nothing says where to."""
+
+    environment: str
+    image: str
+
+    @property
+    def message(self) -> str:
+        return (
+            f"environment `{self.environment}`: its image `{self.image}` has to be built, and no registry is set to "
+            'push it to; set `registry` in [images], such as `registry = "localhost:5000"`, or name one in the code'
+        )
+
+
+class ImageStateUnknown(StepError):
+    """The registry does not say whether it has an image."""
+
+    uri: str
+    reason: str
+    registry: str
+
+    @property
+    def message(self) -> str:
+        return (
+            f"cannot tell whether `{self.uri}` exists: {self.reason}; check that the registry `{self.registry}` runs "
+            f"and that `docker login {self.registry}` was done with an account that may read it"
+        )
+
+
+class DockerMissing(StepError):
+    """There is no `docker` command."""
+
+    uri: str
+
+    @property
+    def message(self) -> str:
+        return (
+            f"`{self.uri}` has to be built, and there is no `docker` command; install Docker, "
+            'or set `builder = "remote"` in [images] for a backend that builds images'
+        )
+
+
+class EngineUnreachable(StepError):
+    """The Docker engine does not answer."""
+
+    uri: str
+    reason: str
+
+    @property
+    def message(self) -> str:
+        return (
+            f"`{self.uri}` has to be built, and the Docker engine does not answer: {self.reason}; start it, or set "
+            "DOCKER_HOST or `docker context use` to one that runs"
+        )
+
+
+class EngineForbidden(StepError):
+    """This user may not talk to the Docker engine."""
+
+    uri: str
+    reason: str
+
+    @property
+    def message(self) -> str:
+        return (
+            f"`{self.uri}` has to be built, and this user may not use the Docker engine: {self.reason}; "
+            "add the user to the group that owns the socket (often `docker`), or use a rootless engine"
+        )
+
+
+class SeveralPlatforms(StepError):
+    """What is installed builds for one platform at a time."""
+
+    uri: str
+    platforms: tuple[str, ...]
+    reason: str
+
+    @property
+    def message(self) -> str:
+        return (
+            f"`{self.uri}` is for {' and '.join(self.platforms)}, and {self.reason}; {self._mend}, or set "
+            f'`platforms = ["{self.platforms[0]}"]` in [images]'
+        )
+
+    @property
+    def _mend(self) -> str:
+        return (
+            "install docker-buildx"
+            if "buildx" in self.reason
+            else "make one that can with `docker buildx create --use --driver-opt network=host`"
+        )
+
+
+class BuildSecretMissing(StepError):
+    """A secret that a build mounts is nowhere."""
+
+    uri: str
+    variable: str
+    file: str
+
+    @property
+    def message(self) -> str:
+        return (
+            f"building `{self.uri}` needs a secret that is not here; set the environment variable `{self.variable}`, "
+            f"or write the file `{self.file}`"
+        )
+
+
+class BaseImageMissing(StepError):
+    """An image that the build pulls is not there."""
+
+    uri: str
+    base: str
+    reason: str
+
+    @property
+    def message(self) -> str:
+        return (
+            f"building `{self.uri}`: the image `{self.base}` cannot be pulled: {self.reason}; check its name, "
+            "`docker login`, and `mirrors` in [images]"
+        )
+
+
+class EngineDiskFull(StepError):
+    """The engine has no room."""
+
+    uri: str
+
+    @property
+    def message(self) -> str:
+        return (
+            f"building `{self.uri}`: the disk of the Docker engine is full; free some with `docker system prune` or "
+            "`docker builder prune`"
+        )
+
+
+class PushRefused(StepError):
+    """The registry does not take an image."""
+
+    uri: str
+    registry: str
+    reason: str
+
+    @property
+    def message(self) -> str:
+        return (
+            f"`{self.uri}` was built and cannot be pushed: {self.reason}; run `docker login {self.registry}` with an "
+            "account that may write there, or set another `registry` in [images]"
+        )
+
+
+class BuildFailed(StepError):
+    """A step of a Dockerfile failed."""
+
+    uri: str
+    step: str
+    """As BuildKit shows it; empty: none that it names."""
+    output: str
+    log: str
+
+    @property
+    def message(self) -> str:
+        at = f" at `{self.step}`" if self.step else ""
+        return f"building `{self.uri}` failed{at}; the whole log is in {self.log}\n{self.output}".rstrip()
+
+
+class BuildContextGone(StepError):
+    """The context of an image was deleted under a running deploy."""
+
+    uri: str
+    path: str
+
+    @property
+    def message(self) -> str:
+        return f"building `{self.uri}`: its files in {self.path} are gone; run the same again"
+
+
+class PushedImageMissing(StepError):
+    """A build ended well, and the registry does not have its image."""
+
+    uri: str
+    registry: str
+
+    @property
+    def message(self) -> str:
+        return (
+            f"`{self.uri}` was built and pushed, and is not there for all its platforms; check that `{self.registry}` "
+            "means the same registry to the Docker engine and to this machine"
+        )
+
+
+class ImageNotRemote(StepError):
+    """The backend's builder cannot build an image."""
+
+    environment: str
+    file: str
+    reason: str
+
+    @property
+    def message(self) -> str:
+        return (
+            f"{self.file}: the image of environment `{self.environment}` cannot be built by the backend: "
+            f'{self.reason}; set `builder = "local"` and `registry` in [images]'
+        )

@@ -1,0 +1,157 @@
+"""A registry is asked whether it has an image: there, absent or unknown, and unknown is never taken for either."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+
+from flyte_build.images.references import parse
+from flyte_build.images.registry import Absent, Answer, Found, Unknown, ask
+from tests.http_faults import Answerer, Reply, Request, faulty_server, in_turn
+
+DIGEST = "sha256:" + "ab" * 32
+INDEX = "application/vnd.oci.image.index.v1+json"
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+
+
+def told(answer: Answerer, slept: list[float] | None = None) -> tuple[Answer, list[Request]]:
+    """What is made of a registry that answers so, and what it was asked."""
+    with faulty_server(answer) as server:
+        host = server.url.removeprefix("http://")
+        found = ask(parse(f"{host}/acme/app:v1"), sleep=(slept if slept is not None else []).append)
+        return found, list(server.requests)
+
+
+def index(*platforms: dict[str, str]) -> Reply:
+    body = json.dumps({"manifests": [{"platform": platform} for platform in platforms]})
+    return Reply(200, body.encode(), {"content-type": INDEX, "docker-content-digest": DIGEST})
+
+
+def single(request: Request) -> Reply:
+    """A registry with an image for one platform."""
+    if "/blobs/" in request.target:
+        return Reply(200, json.dumps({"os": "linux", "architecture": "amd64"}).encode())
+    body = json.dumps({"config": {"digest": "sha256:cd"}}).encode()
+    return Reply(200, body, {"content-type": MANIFEST, "docker-content-digest": DIGEST})
+
+
+def refusing(status: int, code: str, message: str) -> Answerer:
+    body = json.dumps({"errors": [{"code": code, "message": message}]}).encode()
+    return in_turn(Reply(status, body, {"content-type": "application/json"}))
+
+
+def test_an_image_for_several_platforms_is_found_with_its_digest() -> None:
+    arm = {"os": "linux", "architecture": "arm64", "variant": "v8"}
+    found, requests = told(in_turn(index({"os": "linux", "architecture": "amd64"}, arm, {"os": "unknown"})))
+    assert found == Found(digest=DIGEST, platforms=("linux/amd64", "linux/arm64"))
+    assert [request.target for request in requests] == ["/v2/acme/app/manifests/v1"]
+
+
+def test_an_image_for_one_platform_is_found_with_the_platform_of_its_configuration() -> None:
+    found, requests = told(single)
+    assert found == Found(digest=DIGEST, platforms=("linux/amd64",))
+    assert [request.target for request in requests][1:] == ["/v2/acme/app/blobs/sha256:cd"]
+
+
+def test_an_image_that_the_registry_does_not_know_is_absent() -> None:
+    assert told(refusing(404, "MANIFEST_UNKNOWN", "manifest unknown"))[0] == Absent()
+
+
+def test_a_manifest_whose_content_is_gone_is_absent() -> None:
+    manifest = Reply(200, json.dumps({"config": {"digest": "sha256:cd"}}).encode(), {"content-type": MANIFEST})
+    assert told(in_turn(manifest, Reply(404)))[0] == Absent()
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_login_is_unknown(status: int) -> None:
+    answer, _ = told(refusing(status, "DENIED", "requested access to the resource is denied"))
+    assert isinstance(answer, Unknown)
+    assert "denied" in answer.reason or "login" in answer.reason
+
+
+def test_a_server_that_keeps_failing_is_unknown_after_four_attempts() -> None:
+    slept: list[float] = []
+    answer, requests = told(refusing(503, "UNAVAILABLE", "try later"), slept)
+    assert answer == Unknown(reason="503 try later")
+    assert len(requests) == 4
+    assert slept == [0.5, 1.0, 2.0]
+
+
+def test_a_server_that_recovers_is_believed() -> None:
+    found, _ = told(in_turn(Reply(502), Reply(fault="reset"), index({"os": "linux", "architecture": "amd64"})))
+    assert found == Found(digest=DIGEST, platforms=("linux/amd64",))
+
+
+def test_a_registry_that_is_down_is_unknown() -> None:
+    with faulty_server(in_turn(Reply(200))) as server:
+        host = server.url.removeprefix("http://")
+    answer = ask(parse(f"{host}/acme/app:v1"), sleep=lambda _: None)
+    assert isinstance(answer, Unknown)
+    assert answer.reason.startswith("it cannot be reached: ")
+
+
+@pytest.fixture
+def login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Docker's own file, empty."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    return tmp_path / "config.json"
+
+
+def logged_in(file: Path, host: str, **more: str) -> None:
+    auth = base64.b64encode(b"me:secret").decode()
+    file.write_text(json.dumps({"auths": {host: {"auth": auth, **more}}}))
+
+
+def test_a_registry_with_basic_login_is_given_the_login_that_docker_keeps(login: Path) -> None:
+    def answer(request: Request) -> Reply:
+        given = request.headers.get("authorization", "")
+        if given != "Basic " + base64.b64encode(b"me:secret").decode():
+            return Reply(401, b"", {"www-authenticate": 'Basic realm="registry"'})
+        return single(request)
+
+    with faulty_server(answer) as server:
+        host = server.url.removeprefix("http://")
+        reference = parse(f"{host}/acme/app:v1")
+        refused = ask(reference)
+        logged_in(login, host)
+        assert ask(reference) == Found(digest=DIGEST, platforms=("linux/amd64",))
+    assert refused == Unknown(reason="401 Unauthorized")
+
+
+@pytest.mark.parametrize(("more", "method"), [({}, "GET"), ({"identitytoken": "refresh-me"}, "POST")])
+def test_a_registry_with_tokens_is_asked_with_one_that_its_own_login_server_gives(
+    login: Path, more: dict[str, str], method: str
+) -> None:
+    def answer(request: Request) -> Reply:
+        if request.target.startswith("/token"):
+            good = (
+                b"refresh_token=refresh-me" in request.body
+                if method == "POST"
+                else "scope=repository%3Aacme%2Fapp%3Apull" in request.target and "authorization" in request.headers
+            )
+            return Reply(200, b'{"token": "t0"}') if good and request.method == method else Reply(401)
+        if request.headers.get("authorization") != "Bearer t0":
+            realm = f'Bearer realm="{server.url}/token",service="s",scope="repository:acme/app:pull"'
+            return Reply(401, b"", {"www-authenticate": realm})
+        return single(request)
+
+    with faulty_server(answer) as server:
+        host = server.url.removeprefix("http://")
+        logged_in(login, host, **more)
+        assert ask(parse(f"{host}/acme/app:v1")) == Found(digest=DIGEST, platforms=("linux/amd64",))
+
+
+def test_a_login_that_cannot_be_read_is_unknown(login: Path) -> None:
+    challenge = Reply(401, b"", {"www-authenticate": 'Basic realm="registry"'})
+    login.write_text('{"credsStore": "no-such-helper"}')
+    answer, _ = told(in_turn(challenge))
+    assert isinstance(answer, Unknown)
+    assert answer.reason.startswith("the login that Docker keeps for it cannot be read: ")
+
+
+def test_a_challenge_of_another_kind_is_unknown() -> None:
+    answer, _ = told(in_turn(Reply(401, b"", {"www-authenticate": "Negotiate"})))
+    assert answer == Unknown(reason="it asks for a login of a kind that is not known")
