@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO, NamedTuple
 
 from flyte_build.model import BundleFile
@@ -46,19 +46,29 @@ def write(out: BinaryIO, members: Iterable[Member]) -> int:
 
     One member is held in memory at a time.
     """
+    return compress(out, _tar(members))
+
+
+def compress(out: BinaryIO, parts: Iterable[bytes]) -> int:
+    """Write `parts`, one after the other, as one gzip file, and return its size in bytes."""
     from isal import isal_zlib
 
     deflate = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, -isal_zlib.MAX_WBITS)
     checksum = length = 0
     size = out.write(_GZIP_HEADER)
-    for member in members:
-        for part in (_tar_header(member), member.content, bytes(-len(member.content) % _BLOCK)):
-            checksum, length = isal_zlib.crc32(part, checksum), length + len(part)
-            size += out.write(deflate.compress(part))
-    end = bytes(2 * _BLOCK)
-    checksum, length = isal_zlib.crc32(end, checksum), length + len(end)
-    size += out.write(deflate.compress(end) + deflate.flush())
+    for part in parts:
+        checksum, length = isal_zlib.crc32(part, checksum), length + len(part)
+        size += out.write(deflate.compress(part))
+    size += out.write(deflate.flush())
     return size + out.write(checksum.to_bytes(4, "little") + (length % (1 << 32)).to_bytes(4, "little"))
+
+
+def _tar(members: Iterable[Member]) -> Iterator[bytes]:
+    for member in members:
+        yield _tar_header(member)
+        yield member.content
+        yield bytes(-len(member.content) % _BLOCK)
+    yield bytes(2 * _BLOCK)
 
 
 def _tar_header(member: Member) -> bytes:

@@ -27,6 +27,7 @@ from flyte_build.errors import BackendUnreachable, BuildError, NotLoggedIn, Uplo
 from flyte_build.model import BackendSettings
 
 if TYPE_CHECKING:
+    from flyte.remote._client.controlplane import ClientSet
     from flyteidl2.task.task_service_connect import TaskServiceClient
 
 CONCURRENCY = 32
@@ -120,6 +121,14 @@ class RemoteBackend:
                 raise
 
         return self._loop.run(self._send(call, ask))
+
+    def ask(self, call: Call, attempt: Callable[[ClientSet], Awaitable[_T]]) -> _T:
+        """What `attempt` gets from a service that is no step's: tried again as all calls are. Safe to call in threads.
+
+        Raises:
+            BuildError: the answer is no, or none came.
+        """
+        return self._loop.run(self._send(call, lambda: attempt(self._client)))
 
     def close(self) -> None:
         self._loop.close()

@@ -74,22 +74,30 @@ class SignedStore:
 
     def put(self, bundle: Bundle, archive: Path, progress: Progress | None = None) -> Upload:
         """See `Store.put`. The bytes are always sent: a signed URL does not tell what is there."""
-        content_md5, length = md5_of(archive), archive.stat().st_size
+        return Upload(uri=self.send(archive, bundle.filename, progress), sent=True)
+
+    def send(self, file: Path, filename: str, progress: Progress | None = None) -> str:
+        """Puts a file that may be no bundle, and says where it then is: a URI that name and content decide.
+
+        Raises:
+            StepError: as `put`.
+        """
+        content_md5, length = md5_of(file), file.stat().st_size
 
         def ask() -> UploadLocation:
             return self.locations.create_upload_location(
-                filename=bundle.filename, content_md5=content_md5, content_length=length
+                filename=filename, content_md5=content_md5, content_length=length
             )
 
         def send(location: UploadLocation) -> Answer:
             headers = headers_for(location, content_md5=content_md5, length=length)
             sent: list[int] = []
-            answer = _put(self.client, location.signed_url, headers=headers, body=_chunks(archive, sent, progress))
+            answer = _put(self.client, location.signed_url, headers=headers, body=_chunks(file, sent, progress))
             if progress and judge(answer) != "done":
                 progress(-sum(sent))
             return answer
 
-        return Upload(uri=_persist(ask, send, self.sleep), sent=True)
+        return _persist(ask, send, self.sleep)
 
 
 def _persist(
