@@ -24,6 +24,7 @@ from flyte_build.backend.server import Application, Receive, Scope, Send, Server
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
+_Server = TypeVar("_Server", bound="RecordingServer")
 
 PROJECT, DOMAIN = "flytesnacks", "development"
 
@@ -68,15 +69,19 @@ class RecordingServer:
     _failures: list[_Failure] = field(default_factory=list)
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
-    def __enter__(self) -> RecordingServer:
+    def __enter__(self: _Server) -> _Server:
         database = self._stack.enter_context(contextlib.closing(Database(self.folder)))
-        self._server = self._stack.enter_context(Server(self._recording(application(database, [_Recorder(self)]))))
+        self._server = self._stack.enter_context(Server(self._recording(self.application(database))))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._stack.close()
+
+    def application(self, database: Database) -> Application:
+        """What is served, before uploads are recorded; each remote call goes through `Recorder(self)`."""
+        return application(database, [Recorder(self)])
 
     @property
     def endpoint(self) -> str:
@@ -138,7 +143,7 @@ class RecordingServer:
 
 
 @dataclass(frozen=True)
-class _Recorder:
+class Recorder:
     server: RecordingServer
 
     async def intercept_unary(

@@ -19,4 +19,5 @@ from flyte_build.errors.discovery import *
 from flyte_build.errors.images import *
 from flyte_build.errors.manifest import *
 from flyte_build.errors.project import *
+from flyte_build.errors.remote_images import *
 from flyte_build.errors.stores import *

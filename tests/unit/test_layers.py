@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "binding": {"model", "sdk", "standins"},
     "images": {"errors", "model", "sdk", "standins", "state"},
     "sdk": {"errors", "model", "standins"},
+    "images": {"archive", "backend", "errors", "model", "sdk", "store"},
     "worker": {"errors", "model", "sdk", "state"},
     "packing": {"archive", "errors", "gitignore", "ignore", "imports", "model", "state"},
     "project": {"backend", "git", "manifest", "model", "state", "store"},
@@ -46,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "doit_database": {"graph", "state"},
     "dodo": {"graph"},
 }
-"""Room -> rooms that it may import from. `manifest_*` belong to `manifest`."""
+"""Room -> rooms that it may import from. `manifest_*` belong to `manifest`, `sdk_*` to `sdk`."""
 
 ONLY_HERE = {
     "flyte": {"sdk"},
@@ -58,8 +59,11 @@ PRINTERS = {"report"}
 
 
 def room(path: Path) -> str:
-    first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    return "manifest" if first.startswith("manifest") else first
+    return room_named(path.relative_to(PACKAGE).parts[0].removesuffix(".py"))
+
+
+def room_named(name: str) -> str:
+    return next((room for room in ("manifest", "sdk") if name.startswith(f"{room}_")), name)
 
 
 def modules() -> list[Path]:
@@ -88,7 +92,7 @@ def upward(path: Path, source: str) -> set[str]:
     """Rooms that a module imports from and may not."""
     own = room(path)
     found = {name.split(".")[1] for name in imports(source) if name.startswith("flyte_build.")}
-    rooms = {"manifest" if name.startswith("manifest") else name for name in found} & MAY_IMPORT.keys()
+    rooms = set(map(room_named, found)) & MAY_IMPORT.keys()
     return rooms - MAY_IMPORT[own] - {own}
 
 
