@@ -110,6 +110,7 @@ def _remotely(workshop: Workshop, build: NamedBuild, draft: ImageBuild) -> Made:
         spec=draft.remote_spec,
         context=workshop.objects / build.context if build.context else None,
         secrets=build.secrets,
+        force=False,
         started=lambda url: workshop.show(f"building at {url}"),
     )
     return Made(uri=uri, digest="", how="built")
