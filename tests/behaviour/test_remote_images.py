@@ -17,6 +17,7 @@ from flyteidl2.common import phase_pb2
 from flyteidl2.core import security_pb2
 from flyteidl2.imagebuilder.definition_pb2 import ImageSpec
 
+from flyte_build.backend.embedded import EmbeddedBackend
 from flyte_build.errors import (
     BackendFailed,
     BackendUnreachable,
@@ -192,11 +193,15 @@ def test_nothing_is_printed(server: ImageBuilderServer, capfd: pytest.CaptureFix
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_newest_builder_is_used(server: ImageBuilderServer, tmp_path: Path) -> None:
+def test_the_newest_builder_is_used(server: ImageBuilderServer) -> None:
+    newer = builder_task(version="v2")
+    with contextlib.closing(EmbeddedBackend(server.folder)) as backend:
+        assert backend.register([newer], lambda _: None) == {}
     build(server)
-    [listing], [details] = server.requests("ListTasks"), server.requests("GetTaskDetails")
+
+    [listing], [request] = server.requests("ListTasks"), server.requests("CreateRun")
     assert (listing.request.limit, listing.project_id.name, listing.project_id.domain) == (1, "system", "production")
-    assert (details.task_id.name, details.task_id.version) == ("build-image", "v1")
+    assert request.task_spec == newer.spec
 
 
 @pytest.mark.parametrize("force", [False, True])
