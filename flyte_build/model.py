@@ -142,7 +142,6 @@ class ImageDraft(Value, frozen=True):
     kind: Literal["fixed", "uri", "auto", "ref", "none", "build"]
     uri: str = ""
     reference: str = ""
-    reason: str = ""
     build: ImageBuild | None = None
 
 

@@ -1,1 +1,4 @@
-"""Container images, from data to a place in a registry: named, looked up, built, pushed. Needs no user code."""
+"""Container images as data: from the layers that the code names to a Dockerfile, a context and what they need.
+
+Nothing here runs the user's code or touches the SDK: `sdk` reads an image's layers into the values of `layers`.
+"""

@@ -26,6 +26,11 @@ def of_bytes(data: bytes) -> str:
     return xxhash.xxh3_128_hexdigest(data)
 
 
+def hasher() -> xxhash.xxh3_128:
+    """Hashes content that comes in pieces: `update`, then `hexdigest`, which equals `of_bytes` of the whole."""
+    return xxhash.xxh3_128()
+
+
 def of_file(path: Path) -> str:
     """Digest of a file's content, equal to `of_bytes` of what it holds.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -74,6 +74,26 @@ class StateFolder:
         write_unless_there(self.object(content), data)
         return content
 
+    def put_pieces(self, pieces: Iterable[bytes]) -> str:
+        """The same for what is too large to be held in memory.
+
+        Raises:
+            StateUnwritable: the disk is full, or the folder may not be written.
+        """
+        hasher, folder = digest.hasher(), self.root / "objects"
+
+        def hashed() -> Iterator[bytes]:
+            for piece in pieces:
+                hasher.update(piece)
+                yield piece
+
+        try:
+            part = _write_part(folder, "part", hashed())
+            os.replace(part, folder / hasher.hexdigest())
+        except OSError as error:
+            raise StateUnwritable(path=str(folder), reason=error.strerror or str(error)) from error
+        return hasher.hexdigest()
+
     def create(self) -> None:
         """Make the folder, marked as a cache and ignored by git.
 
@@ -124,13 +144,27 @@ def write_unless_there(path: Path, data: bytes) -> None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:32]}.")
+    part = _write_part(path.parent, path.name[:32], [data])
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
         os.replace(part, path)
     except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(part)
+        _remove(part)
         raise
+
+
+def _write_part(folder: Path, name: str, pieces: Iterable[bytes]) -> str:
+    """Write a whole file under a passing name, which is given, or none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.writelines(pieces)
+    except BaseException:
+        _remove(part)
+        raise
+    return part
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)

@@ -155,7 +155,8 @@ def _unbundled_note(project: Project, target: Target, bundle: Bundle) -> tuple[s
     bundled = {root / file.path for file in bundle.files}
     receipt = project.receipt(target.name, discover.NAME)
     assert isinstance(receipt, Receipt)
-    read = [project.folder / path for path, content in receipt.trace.files.items() if content]
+    # what images are made of was not read by the code, and is noted with its executable bit
+    read = [project.folder / path for path, content in receipt.trace.files.items() if content and ":" not in content]
     wanted = [path for path in read if path.is_relative_to(root) and path not in bundled and path.suffix != ".py"]
     names = [path.relative_to(project.folder).as_posix() for path in wanted if not path.name.startswith(".")]
     return tuple(

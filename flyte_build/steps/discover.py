@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from flyte_build.worker.protocol import LoadRequest, LoadResult
 
 NAME = "discover"
-FORMAT = 1
+FORMAT = 2
 
 
 class Key(Value, frozen=True):
@@ -49,6 +49,8 @@ class Key(Value, frozen=True):
     resolved_root: str
     exclude: tuple[str, ...]
     bundled: bool
+    code_in_images: bool
+    """Whether `with_code_bundle` puts the code into images."""
     ignore_load_errors: bool
     sync_local_sys_paths: bool
     pass_env: tuple[str, ...]
@@ -83,6 +85,7 @@ def key(project: Project, target: Target) -> Key:
         resolved_root=project.place(target.root_dir),
         exclude=target.exclude,
         bundled=is_bundled(target.copy_style, target.include),
+        code_in_images=target.copy_style == "none",
         ignore_load_errors=target.ignore_load_errors,
         sync_local_sys_paths=target.sync_local_sys_paths,
         pass_env=target.pass_env,
@@ -128,11 +131,17 @@ def run(project: Project, target: Target) -> Outcome:
             sdk=metadata.version("flyte"),
         ),
         trace=_join(loaded.trace, walked),
-        outputs={f"objects/{kept}": kept},
+        outputs={f"objects/{content}": content for content in (kept, *_contexts(discovery))},
         summary=f"{tasks} task{'s' if tasks != 1 else ''} in {len(discovery.environments)} environment"
         f"{'s' if len(discovery.environments) != 1 else ''}",
         notes=discovery.warnings,
     )
+
+
+def _contexts(discovery: Discovery) -> Iterable[str]:
+    """Digests of what images are built from."""
+    builds = (environment.image.build for environment in discovery.environments)
+    return dict.fromkeys(build.context for build in builds if build is not None and build.context)
 
 
 def _files_digest(discovery: Discovery) -> str:
@@ -223,6 +232,7 @@ def _load(project: Project, target: Target, files: tuple[str, ...]) -> LoadResul
             files=files,
             environ={name: os.fsencode(visible[name]) for name in target.pass_env if name in visible},
             hidden=tuple(sorted(name for name in project.environ if name not in visible and name == encodable(name))),
+            state=str(project.state.root),
             **paths,
         )
         from flyte_build.steps.workers import shared_zygote

@@ -91,7 +91,7 @@ def run(project: Project, target: Target) -> Outcome:
     if not needed.builds:
         count = len(set(needed.uris.values()))
         return Outcome(result=Result(uris=needed.uris), summary=f"{count} image{'s' if count != 1 else ''} named")
-    from flyte_build.images import building
+    from flyte_build.builders import building
 
     workshop = building.Workshop(
         folder=project.state.images,
@@ -116,7 +116,7 @@ def clean(project: Project, target: Target, *, dryrun: bool) -> tuple[str, ...]:
 
     Gives the images' URIs.
     """
-    from flyte_build.images import building
+    from flyte_build.builders import building
 
     receipt = project.receipt(target.name, NAME)
     result = receipt.read_if_known(Result) if isinstance(receipt, Receipt) else None

@@ -14,9 +14,10 @@ from types import ModuleType
 from msgspec.structs import replace
 
 from flyte_build import errors, sdk
-from flyte_build.model import Discovery, EnvironmentDraft
+from flyte_build.model import Discovery, EnvironmentDraft, ImageDraft
 from flyte_build.state.files import encodable
 from flyte_build.state.variables import BASE_VARIABLES
+from flyte_build.worker.images import ImagePlanner
 from flyte_build.worker.protocol import Failure, LoadRequest, LoadResult
 from flyte_build.worker.record import Recorder, is_users
 
@@ -217,25 +218,38 @@ def _discover(request: LoadRequest, root: Path, recorder: Recorder, warnings: tu
         raise errors.NoEnvironments(target=target.name, path=target.path)
     includes = {e.name: _includes(e, root) for e in environments}
     has_bundle = target.copy_style != "none" or bool(target.include) or any(includes.values())
-    drafts = tuple(_drafts(environments, root, request, has_bundle=has_bundle))
     local = [*recorder.sources(), *recorder.other_modules()]
+    loaded = tuple(sorted(_below(path, root) for path in local if _below(path, root)))
+    with recorder.paused():
+        images = ImagePlanner(request, root, loaded).plan_all(environments, recorder)
+    drafts = tuple(_drafts(environments, images, root, request, has_bundle=has_bundle))
     return Discovery(
         environments=tuple(replace(draft, include=includes[draft.name]) for draft in drafts),
         selected=tuple(dict.fromkeys(environment.name for environment in selected)),
-        loaded_files=tuple(sorted(_below(path, root) for path in local if _below(path, root))),
+        loaded_files=loaded,
         warnings=tuple(map(encodable, (*warnings, *_outside(local, root, request), *_hints(request, recorder)))),
     )
 
 
 def _drafts(
-    environments: list[sdk.TaskEnvironment], root: Path, request: LoadRequest, *, has_bundle: bool
+    environments: list[sdk.TaskEnvironment],
+    images: dict[str, ImageDraft],
+    root: Path,
+    request: LoadRequest,
+    *,
+    has_bundle: bool,
 ) -> Iterator[EnvironmentDraft]:
     cache = sdk.image_cache_of(environments)
     sync_paths = request.target.sync_local_sys_paths
     for environment in environments:
         try:
             yield sdk.draft_environment(
-                environment, root=root, image_cache=cache, has_bundle=has_bundle, sync_paths=sync_paths
+                environment,
+                images[environment.name],
+                root=root,
+                image_cache=cache,
+                has_bundle=has_bundle,
+                sync_paths=sync_paths,
             )
         except errors.TaskNotSerialized as error:
             file = _shown(str(root / error.file), request) if error.file else _declared(environment, request)

@@ -35,6 +35,8 @@ class LoadRequest(Value, frozen=True):
     """Where the interpreter writes its stack when it hangs or crashes."""
     progress: str
     """Where the file that is being imported is noted."""
+    state: str
+    """The state folder, where the contexts of images are kept."""
 
 
 class Failure(Value, frozen=True):

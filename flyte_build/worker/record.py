@@ -21,7 +21,7 @@ import site
 import sys
 import sysconfig
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.machinery import SOURCE_SUFFIXES, ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import CodeType, FrameType
@@ -143,6 +143,15 @@ class Recorder:
     @property
     def _is_recording(self) -> bool:
         return self._active and not self._is_paused
+
+    def add(self, files: Mapping[str, str], folders: Mapping[str, str], missing: Iterable[str]) -> None:
+        """Record what was read on the code's behalf while recording was paused, as a trace has it."""
+        for path, state in files.items():
+            known = self._files.get(path, "")
+            if not known or state.startswith(known):  # else it has changed since: what the code saw counts
+                self._files[path] = state
+        self._folders = {**folders, **self._folders}
+        self._exists = {**dict.fromkeys(missing, ""), **self._exists}
 
     def sources(self) -> tuple[str, ...]:
         """Every source file of the user's that was imported, in order."""

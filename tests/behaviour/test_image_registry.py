@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from flyte_build.builders.registry import Absent, Answer, Found, Unknown, ask
 from flyte_build.images.references import parse
-from flyte_build.images.registry import Absent, Answer, Found, Unknown, ask
 from tests.http_faults import Answerer, Reply, Request, faulty_server, in_turn
 
 DIGEST = "sha256:" + "ab" * 32

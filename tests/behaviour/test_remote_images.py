@@ -18,6 +18,8 @@ from flyteidl2.core import security_pb2
 from flyteidl2.imagebuilder.definition_pb2 import ImageSpec
 
 from flyte_build.backend.embedded import EmbeddedBackend
+from flyte_build.builders import remote
+from flyte_build.builders.remote import PAUSES, RemoteBuilder
 from flyte_build.errors import (
     BackendFailed,
     BackendUnreachable,
@@ -32,8 +34,6 @@ from flyte_build.errors import (
     StateUnwritable,
     StoreAccessDenied,
 )
-from flyte_build.images import remote
-from flyte_build.images.remote import PAUSES, RemoteBuilder
 from flyte_build.model import BackendSettings, BuildSecret
 from tests.image_builder_service import ImageBuilderServer, Outcome, builder_task
 from tests.recording import RecordingServer
@@ -397,5 +397,5 @@ def test_no_room_for_what_is_to_be_sent_is_an_error(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
     assert message_of(server, StateUnwritable) == (
         f"{tmp_path / 'gone'}: cannot be written: No such file or directory; "
-        "free some space or make the folder writable"
+        "free some space, make the folder writable, or remove what is in its place"
     )

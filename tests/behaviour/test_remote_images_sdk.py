@@ -14,7 +14,7 @@ from flyteidl2.common import phase_pb2
 from flyteidl2.dataproxy.dataproxy_service_pb2 import UploadInputsRequest
 from flyteidl2.workflow.run_service_pb2 import CreateRunRequest
 
-from flyte_build.images import remote
+from flyte_build.builders import remote
 from flyte_build.model import BackendSettings, BuildSecret
 from tests.image_builder_service import BACKEND_REGISTRY, ImageBuilderServer, Outcome
 from tests.peer import clean_environment

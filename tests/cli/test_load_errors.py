@@ -599,20 +599,6 @@ def with_image(image: str) -> dict[str, str]:
 
 
 LATER: dict[str, Case] = {
-    "layers": Case(
-        "ImageNeedsBuild",
-        "layers/job.py: the image of environment `priced` has to be built (2 layers), which flyte_build cannot do yet; "
-        "build it with `flyte build`, then name it by its URI or with `[images.refs]`",
-        with_image('flyte.Image.from_debian_base().with_pip_packages("pandas").with_env_vars({"A": "1"})'),
-        step="images",
-    ),
-    "dockerfile": Case(
-        "ImageNeedsBuild",
-        "dockerfile/job.py: the image of environment `priced` has to be built (`from_dockerfile`), which flyte_build "
-        "cannot do yet; build it with `flyte build`, then name it by its URI or with `[images.refs]`",
-        {**with_image('flyte.Image.from_dockerfile(pathlib.Path("Dockerfile"), "ghcr.io/org", "i")'), "Dockerfile": ""},
-        step="images",
-    ),
     "reference": Case(
         "ImageReferenceUnknown",
         "reference/job.py: environment `priced` takes its image from the reference `bas`, which is not in "

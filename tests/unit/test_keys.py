@@ -116,7 +116,10 @@ IRRELEVANT = {
     Target: {"load_timeout": "changes no result"},
     BackendSettings: {"insecure": "is how, not where", "config": "is how to log in"},
     StoreSettings: {},
-    ImageSettings: {},
+    ImageSettings: {
+        "cache_from": "changes how fast an image is built, not what is in it",
+        "cache_to": "is a place for layers, not for images",
+    },
 }
 """Settings that are in no key, and why."""
 

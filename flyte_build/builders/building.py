@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 from flyte_build import errors
-from flyte_build.images import buildkit, registry
+from flyte_build.builders import buildkit, registry
+from flyte_build.builders.registry import Absent, Found, Unknown
 from flyte_build.images.naming import NamedBuild
 from flyte_build.images.references import parse
-from flyte_build.images.registry import Absent, Found, Unknown
 from flyte_build.model import BackendSettings, ImageBuild, ImageSettings, Value
 from flyte_build.state import digest, locks
 from flyte_build.state.folder import write_atomically
@@ -99,7 +99,7 @@ def _build(workshop: Workshop, build: NamedBuild) -> None:
 
 
 def _remotely(workshop: Workshop, build: NamedBuild, draft: ImageBuild) -> Made:
-    from flyte_build.images import remote
+    from flyte_build.builders import remote
 
     name = f"{build.repository.rpartition('/')[2]}:{build.tag}"
     if uri := remote.find(workshop.backend, name):

@@ -1,7 +1,7 @@
-"""The only module that touches the Flyte SDK, private parts included.
+"""The only package that touches the Flyte SDK, private parts included.
 
 Every name that it relies on is listed in `PRIVATE_NAMES`, and a test looks each of them up in the oldest and the newest
-supported SDK (2.12.x). Importing this module imports the SDK: only the discovery worker, the client and the binding of
+supported SDK (2.12.x). Importing this package imports the SDK: only the discovery worker, the client and the binding of
 reusable environments do so.
 """
 
@@ -14,17 +14,18 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import flyte
 import flyte.errors
 import flyte.report
+from flyte import Image as Image
 from flyte._constants import FLYTE_SYS_PATH
 from flyte._deploy import _update_interface_inputs_and_outputs_docstring
 from flyte._environment import list_loaded_environments
-from flyte._image import CodeBundleLayer, Image
+from flyte._image import CodeBundleLayer
 from flyte._internal.image_cache import ImageCache
 from flyte._internal.runtime.convert import convert_upload_default_inputs
 from flyte._internal.runtime.reuse import extract_unique_id_and_image
@@ -39,7 +40,7 @@ from flyteidl2.task import task_definition_pb2
 
 from flyte_build import standins
 from flyte_build.errors import BackendUnreachable, CredentialsUnusable, TaskNotSerialized
-from flyte_build.model import BackendSettings, EnvironmentDraft, ImageDraft, TaskDraft
+from flyte_build.model import BackendSettings, EnvironmentDraft, ImageBuild, ImageDraft, TaskDraft
 
 if TYPE_CHECKING:
     from flyte._task import TaskTemplate
@@ -56,7 +57,24 @@ PRIVATE_NAMES = (
     "flyte.remote._client.controlplane.ClientSet",
     "flyte._deploy._update_interface_inputs_and_outputs_docstring",
     "flyte._environment.list_loaded_environments",
+    "flyte._image.AptPackages",
     "flyte._image.CodeBundleLayer",
+    "flyte._image.Commands",
+    "flyte._image.CopyConfig",
+    "flyte._image.DockerIgnore",
+    "flyte._image.Env",
+    "flyte._image.PipOption",
+    "flyte._image.PipPackages",
+    "flyte._image.PixiProject",
+    "flyte._image.PixiScript",
+    "flyte._image.PoetryProject",
+    "flyte._image.PythonWheels",
+    "flyte._image.Requirements",
+    "flyte._image.UVProject",
+    "flyte._image.UVScript",
+    "flyte._image.WorkDir",
+    "flyte._image._CREATE_FLYTE_USER_CMD",
+    "flyte._image._DockerLines",
     "flyte._internal.image_cache.ImageCache",
     "flyte._internal.runtime.convert.convert_upload_default_inputs",
     "flyte._internal.runtime.reuse.extract_unique_id_and_image",
@@ -64,13 +82,14 @@ PRIVATE_NAMES = (
     "flyte._internal.runtime.trigger_serde.offload_trigger_inputs",
     "flyte._internal.runtime.trigger_serde.to_task_trigger",
     "flyte._constants.FLYTE_SYS_PATH",
+    "flyte._utils.parse_uv_script_file",
     "flyte._utils.sanitize_endpoint",
     "flyte._utils.description_parser.parse_description",
     "flyte.types._load_custom_type_transformers",
 )
 
 PRIVATE_ATTRIBUTES = {
-    "flyte._image.Image": ("_is_cloned", "_layers", "_ref_name"),
+    "flyte._image.Image": ("_final_tag", "_is_cloned", "_layers", "_ref_name", "_tag"),
     "flyte._environment.Environment": ("_declaring_file",),
     "flyte.syncify._api.Syncify": ("_bg_loop",),
     "flyte.syncify._api._BackgroundLoop": ("_run", "loop", "thread"),
@@ -108,9 +127,10 @@ def _rehearse() -> None:
         """
         return str(number)
 
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     cache = image_cache_of([environment])
-    draft_environment(environment, root=root, image_cache=cache, has_bundle=True, sync_paths=True)
+    image = ImageDraft(kind="none")
+    draft_environment(environment, image, root=root, image_cache=cache, has_bundle=True, sync_paths=True)
     list_loaded_environments().clear()
 
 
@@ -121,6 +141,9 @@ def revive_after_fork() -> None:
     background.thread = threading.Thread(name=background.thread.name, target=background._run, daemon=True)
     background.thread.start()
 
+
+PlanImage = Callable[[Image], ImageBuild]
+"""Plans an image that has to be built; raises `ImageError` when it cannot be."""
 
 FOLDER = str(Path(flyte.__file__).parent)
 """Where the SDK is installed."""
@@ -142,7 +165,13 @@ def loaded_environments() -> list[Environment]:
 
 
 def draft_environment(
-    environment: TaskEnvironment, *, root: Path, image_cache: ImageCache, has_bundle: bool, sync_paths: bool
+    environment: TaskEnvironment,
+    image: ImageDraft,
+    *,
+    root: Path,
+    image_cache: ImageCache,
+    has_bundle: bool,
+    sync_paths: bool,
 ) -> EnvironmentDraft:
     """Serialize an environment and its tasks, with stand-ins.
 
@@ -161,7 +190,7 @@ def draft_environment(
     paths = {FLYTE_SYS_PATH: sys_path_value(root, sys.path)} if sync_paths else {}
     return EnvironmentDraft(
         name=environment.name,
-        image=draft_image(environment.image, has_bundle=has_bundle),
+        image=image,
         depends_on=tuple(dict.fromkeys(other.name for other in environment.depends_on)),
         tasks=asyncio.run(_draft_tasks(environment.tasks.values(), context, paths)),
         file=_relative(declaring_file(environment), root),
@@ -185,24 +214,35 @@ def image_cache_of(environments: Iterable[Environment]) -> ImageCache:
     return ImageCache(image_lookup=lookup, serialized_form=standins.IMAGE_CACHE)
 
 
-def draft_image(image: str | Image | None, *, has_bundle: bool) -> ImageDraft:
-    """What an environment says about its image."""
+def draft_image(image: str | Image | None, plan: PlanImage, *, has_code: bool = False) -> ImageDraft:
+    """What an environment says about its image. `has_code`: the image holds the code, where no bundle does.
+
+    Raises:
+        ImageError: it has to be built, and cannot.
+    """
     if image is None or image == "":
         return ImageDraft(kind="none")
     if image == "auto":
         return ImageDraft(kind="auto", uri=Image.from_debian_base().uri)
     if isinstance(image, str):
         return ImageDraft(kind="fixed", uri=image)
-    layers = [layer for layer in image._layers if not (has_bundle and isinstance(layer, CodeBundleLayer))]
-    if image.dockerfile is not None:
-        return ImageDraft(kind="build", reason="`from_dockerfile`")
-    if layers:
-        return ImageDraft(kind="build", reason=f"{len(layers)} layer{'s' if len(layers) > 1 else ''}")
-    if image._ref_name is not None:
-        return ImageDraft(kind="ref", reference=image._ref_name)
-    if image._is_cloned:
-        return ImageDraft(kind="build", reason="another name or registry than its base")
-    return ImageDraft(kind="uri", uri=image.uri)
+    if not has_code and any(isinstance(layer, CodeBundleLayer) for layer in image._layers):
+        image = _without_code(image)
+    if image.dockerfile is None and not image._layers:
+        if image._ref_name is not None:
+            return ImageDraft(kind="ref", reference=image._ref_name)
+        if not image._is_cloned and image.base_image:
+            return ImageDraft(kind="uri", uri=image.uri)
+    return ImageDraft(kind="build", build=plan(image))
+
+
+def _without_code(image: Image) -> Image:
+    """The same image without the code in it, which a bundle brings."""
+    bare = copy.copy(image)
+    vars(bare).pop("uri", None)  # cached
+    kept = tuple(layer for layer in image._layers if not isinstance(layer, CodeBundleLayer))
+    object.__setattr__(bare, "_layers", kept)
+    return bare
 
 
 async def _draft_tasks(
