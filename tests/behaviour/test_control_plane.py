@@ -49,7 +49,7 @@ from flyte_build.backend import open_backend
 from flyte_build.backend.database import FILE, Database
 from flyte_build.backend.embedded import EmbeddedBackend
 from flyte_build.backend.remote import RemoteBackend
-from flyte_build.backend.server import serve
+from flyte_build.backend.server import _listener, serve
 from flyte_build.errors import CannotListen, EmbeddedBackendUnusable, PortInUse, UploadsNotServed
 from flyte_build.model import BackendSettings
 from tests.recording import DOMAIN, PROJECT, RecordingServer, deploy_request
@@ -586,6 +586,13 @@ def test_an_address_that_cannot_be_had_is_an_error(tmp_path: Path, host: str, po
     assert str(caught.value) == (
         f"{host}:{port}: cannot listen: {reason}; choose another port: `doit serve port=NUMBER`"
     )
+
+
+def test_an_answer_is_not_held_back_until_the_client_acknowledges_its_first_half() -> None:
+    with _listener("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
 
 def test_ctrl_c_ends_serving_without_a_trace(tmp_path: Path) -> None:
