@@ -27,11 +27,15 @@ from flyte_build.errors import ManifestError, Place, StepError, UnknownChoice, U
 from flyte_build.manifest import Manifest, read_manifest
 from flyte_build.model import Fresh, Target
 from flyte_build.project import Project
-from flyte_build.report import JsonReporter, Reporter, plan_line, progress_writer, say, tell
+from flyte_build.report import JsonReporter, Reporter, progress_writer, say, tell
 from flyte_build.state.folder import NAME as STATE_FOLDER
 
 DATABASE = "doit.json"
 DEFAULT_PORT = "8090"
+STEPS_AT_A_TIME = 16
+"""Threads that run steps. They mostly wait, for a backend or a store; loads are as many at a time as cores."""
+_NO_CAPTURE = {"capture": False}
+"""doit captures by replacing `sys.stdout`, which threads would do to each other; actions print nothing."""
 _CHOICES = {"output": ("text", "jsonl"), "force": ("false", "true")}
 _DOCS = {
     "discover": "run the target's files and keep what they declare",
@@ -118,7 +122,19 @@ class _Run(Reporter):
 
     def initialize(self, tasks: Mapping[str, Any], selected_tasks: list[str]) -> None:
         _Run.started = True
+        selected_tasks[:] = _target_by_target(tasks, selected_tasks)
         super().initialize(tasks, selected_tasks)
+
+
+def _target_by_target(tasks: Mapping[str, Any], selected: Iterable[str]) -> list[str]:
+    """The same selection, in which doit brings one target to its end before it takes up the next.
+
+    Of a group doit does the first step of all members, then the second of all: loading would not overlap with
+    registering, and what is interrupted would have got nowhere. doit reads the list after its reporter did.
+    """
+    return [
+        name for chosen in selected for name in (*(tasks[chosen].task_dep if tasks[chosen].has_subtask else ()), chosen)
+    ]
 
 
 class _JsonRun(_Run, JsonReporter):
@@ -133,6 +149,8 @@ def configuration() -> dict[str, Any]:
         "default_tasks": ["deploy"],
         "continue": True,
         "verbosity": 2,
+        "num_process": 0 if "serve" in sys.argv[1:] else STEPS_AT_A_TIME,  # a server has Ctrl-C come to its own thread
+        "par_type": "thread",
         "reporter": _JsonRun if variables().get("output") == "jsonl" else _Run,
         "minversion": "0.36.0",
     }
@@ -149,6 +167,7 @@ def step_tasks(step: str) -> Iterator[Task]:
             "name": target.name,
             "doc": f"{_DOCS[step]}: {target.path}",
             "actions": [(_run, [target.name, step])],
+            "io": _NO_CAPTURE,
             "task_dep": [f"{need}:{target.name}" for need in pipeline.NEEDS[step]],
             "uptodate": [Freshness(target, step)],
             "clean": [(_clean, [target.name, step])],
@@ -163,6 +182,7 @@ def plan_tasks() -> Iterator[Task]:
             "name": target.name,
             "doc": f"say what a deploy would do: {target.path}",
             "actions": [(_plan, [target.name])],
+            "io": _NO_CAPTURE,
             "task_dep": [f"bundle:{target.name}"],
         }
 
@@ -212,10 +232,7 @@ def _run(target: str, step: str) -> dict[str, Any] | TaskFailed:
 def _plan(target: str) -> dict[str, Any] | TaskFailed:
     from flyte_build.planning import plan
 
-    found = _guarded(lambda: plan(project(), project().manifest.targets[target]))
-    if isinstance(found, dict):
-        plan_line(found, variables().get("output", "text"))
-    return found
+    return _guarded(lambda: plan(project(), project().manifest.targets[target]))
 
 
 def _guarded(work: Callable[[], Any]) -> dict[str, Any] | TaskFailed:

@@ -6,6 +6,7 @@ import atexit
 import functools
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -53,6 +54,7 @@ class Project:
         """Told each line that a running step has to say of its progress."""
         self._resolved: dict[str, Path] = {}
         self._open: dict[tuple[int, str], Any] = {}
+        self._opening = threading.RLock()
         self._receipts: dict[Path, tuple[tuple[int, int], Receipt | Lost]] = {}
 
     def world(self, target: Target) -> World:
@@ -142,9 +144,10 @@ class Project:
         return open_store(settings, self.backend() if settings.url == "backend" else None)
 
     def _opened(self, name: str, open_: Callable[[], _O]) -> _O:
-        # A forked doit worker must not share its parent's connections.
+        # A forked doit worker must not share its parent's connections; threads do.
         key = (os.getpid(), name)
-        if key not in self._open:
-            self._open[key] = open_()
-        opened: _O = self._open[key]
+        with self._opening:
+            if key not in self._open:
+                self._open[key] = open_()
+            opened: _O = self._open[key]
         return opened

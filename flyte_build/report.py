@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TextIO
 
 import msgspec
 
-STEP_ORDER = ("discover", "bundle", "images", "upload", "serialize", "deploy")
+STEP_ORDER = ("discover", "images", "bundle", "upload", "serialize", "deploy")
 _STATUSES = ("done", "unchanged", "fresh", "failed", "ignored", "unfinished")
+_PLAN = "plan:"
 OWN_TASKS = ("plan", "serve")
 """Tasks of ours that tell the user themselves what they do."""
 _BUILD_STEP = re.compile(r"#\d+ \[|building at ")
@@ -38,31 +40,58 @@ _COLOURS = {
 
 
 class _Target:
-    """What is known of one target in this run."""
+    """What is known of one target in this run. `steps`: those that the run looks at, in order."""
 
-    def __init__(self, last: str) -> None:
-        self.last = last
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+        self.held: dict[str, list[dict[str, Any]]] = {}
+        """Step -> its events that wait for an earlier step to be over."""
         self.done: list[dict[str, Any]] = []
         self.failed = ""
         self.ignored = False
-        self.finished = False
+        self.over = 0
+        """How many of the steps are over."""
+
+    @property
+    def last(self) -> str:
+        return self.steps[-1]
 
     @property
     def status(self) -> str:
         if self.failed or self.ignored:
             return "failed" if self.failed else "ignored"
-        if not self.finished:
+        if self.over < len(self.steps):
             return "unfinished"
         if not self.done:
             return "fresh"
         # A change that reached no further than an earlier step, such as a comment, leaves what is deployed as it is.
         return "done" if self.done[-1]["step"] == self.last else "unchanged"
 
+    def ready(self, event: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """The events that can be told now: those of a step when all steps before it are over."""
+        self.held.setdefault(event["step"], []).append(event)
+        while self.over < len(self.steps) and (found := self.held.pop(self.steps[self.over], None)):
+            yield from found
+            if found[-1]["event"] == "started":
+                return
+            self.over += 1
+
+    def note(self, event: dict[str, Any]) -> None:
+        """Keep how a step ended."""
+        match event["status"]:
+            case "done":
+                self.done.append(event)
+            case "failed" | "blocked":
+                self.failed = self.failed or event["step"]
+            case "ignored":
+                self.ignored = True
+
 
 class Reporter:
     """A doit reporter that shows targets, not tasks. `events` goes to one of two writers."""
 
     desc = "one line per target"
+    _output = "text"
 
     def __init__(self, outstream: TextIO, options: Mapping[str, Any]) -> None:  # noqa: ARG002 doit's signature
         self._writer: _Text | _JsonLines = _Text(sys.stderr)
@@ -71,14 +100,18 @@ class Reporter:
         self._errors: list[str] = []
         self._started = time.perf_counter()
         self._planning = False
+        self._plans = _InOrder(())
+        self._telling = threading.Lock()
 
     def initialize(self, tasks: Mapping[str, Any], selected_tasks: list[str]) -> None:
         self._planning = any(name.partition(":")[0] == "plan" for name in selected_tasks)
+        self._plans = _InOrder(name for name in selected_tasks if name.startswith(_PLAN))
         for name in _needed(tasks, selected_tasks):
             step, target = _split(name)
             if target:
-                known = self._targets.setdefault(target, _Target(step))
-                known.last = max(known.last, step, key=STEP_ORDER.index)
+                self._targets.setdefault(target, _Target()).steps.append(step)
+        for known in self._targets.values():
+            known.steps.sort(key=STEP_ORDER.index)
 
     def get_status(self, task: Any) -> None:
         """Nothing: a look is not news."""
@@ -86,46 +119,33 @@ class Reporter:
     def execute_task(self, task: Any) -> None:
         step, target = _split(task.name)
         if target:
-            self._emit("started", step=step, target=target, reason=_reason(task))
+            self._step(target, {"event": "started", "step": step, "target": target, "reason": _reason(task)})
         elif task.actions and step.partition(":")[0] not in OWN_TASKS:
             self._emit("started", step=step, target="", reason="")
 
     def add_success(self, task: Any) -> None:
-        step, target = _split(task.name)
-        if not target:
-            return
-        event = {"event": "finished", "status": "done", **task.values}
-        self._targets[target].done.append(event)
-        self._writer.write(event)
-        self._settle(step, target)
+        if task.name.startswith(_PLAN):
+            self._plans.put(task.name, plan_text(task.values, self._output))
+        _, target = _split(task.name)
+        if target:
+            self._step(target, {"event": "finished", "status": "done", **task.values})
 
     def skip_uptodate(self, task: Any) -> None:
-        step, target = _split(task.name)
-        if target:
-            self._emit("finished", status="fresh", step=step, target=target)
-            self._settle(step, target)
+        self._ended(task, status="fresh")
 
     def skip_ignore(self, task: Any) -> None:
-        if task.has_subtask:
-            return
-        step, target = _split(task.name)
-        self._emit("finished", status="ignored", step=step, target=target)
-        if target:
-            self._targets[target].ignored = True
+        if not task.has_subtask:
+            self._plans.put(task.name, "")
+            self._ended(task, status="ignored")
 
     def add_failure(self, task: Any, fail: Any) -> None:
         if task.has_subtask:
             return  # a group says nothing that its members did not say
-        step, target = _split(task.name)
+        self._plans.put(task.name, "")
         status = "blocked" if fail.get_name() == "Blocked" else "failed"
-        event = {"status": status, "step": step, "target": target, "message": _words(fail)}
-        self._emit("finished", **event)
-        if target:
-            self._targets[target].failed = self._targets[target].failed or step
+        event = self._ended(task, status=status, message=_words(fail))
         if status == "failed":
-            self._failures.append(event)
-        if target:
-            self._settle(step, target)
+            self._failures.append({name: value for name, value in event.items() if name != "event"})
 
     def cleanup_error(self, exception: Any) -> None:
         self._errors.append(exception.get_msg())
@@ -138,6 +158,9 @@ class Reporter:
         """Nothing: we have no teardown."""
 
     def complete_run(self) -> None:
+        for target in self._targets.values():
+            for event in [event for events in target.held.values() for event in events]:
+                self._tell(target, event)  # of an interrupted run
         if self._targets and not self._planning:
             counts = [target.status for target in self._targets.values()]
             self._emit(
@@ -146,17 +169,41 @@ class Reporter:
                 **{status: counts.count(status) for status in _STATUSES},
                 seconds=time.perf_counter() - self._started,
             )
-        for event in self._failures:
+        self._plans.end()
+        for event in sorted(self._failures, key=self._place):
             self._writer.write({"event": "failure", **event})
         for message in self._errors:
             self._emit("error", message=message)
 
-    def _settle(self, step: str, name: str) -> None:
-        """Tell of a target once, when its last step is over."""
+    def _place(self, event: Mapping[str, Any]) -> int:
+        """Failures are told in the order of the targets, whichever came first."""
+        return list(self._targets).index(event["target"]) if event["target"] else len(self._targets)
+
+    def _ended(self, task: Any, **fields: Any) -> dict[str, Any]:
+        step, target = _split(task.name)
+        event = {"event": "finished", **fields, "step": step, "target": target}
+        if target:
+            self._step(target, event)
+        elif fields["status"] != "fresh":
+            self._writer.write(event)
+        return event
+
+    def _step(self, name: str, event: dict[str, Any]) -> None:
+        """Tell what happened to a step, after all that happened to earlier steps of the target."""
         target = self._targets[name]
-        if target.finished or step != target.last or self._planning:
-            return
-        target.finished = True
+        with self._telling:
+            for ready in target.ready(event):
+                self._tell(target, ready)
+            if target.over == len(target.steps) and not (self._planning or target.ignored):
+                self._settle(name, target)
+
+    def _tell(self, target: _Target, event: dict[str, Any]) -> None:
+        if event["event"] == "finished":
+            target.note(event)
+        self._writer.write(event)
+
+    def _settle(self, name: str, target: _Target) -> None:
+        """Tell of a target once, when its last step is over."""
         first, last = (target.done[0], target.done[-1]) if target.done else ({}, {})
         self._emit(
             "target",
@@ -176,6 +223,7 @@ class JsonReporter(Reporter):
     """The same events, as JSON lines on standard output."""
 
     desc = "JSON lines"
+    _output = "jsonl"
 
     def __init__(self, outstream: TextIO, options: Mapping[str, Any]) -> None:
         super().__init__(outstream, options)
@@ -185,7 +233,7 @@ class JsonReporter(Reporter):
 def _needed(tasks: Mapping[str, Any], selected: list[str]) -> Iterator[str]:
     """The tasks that this run looks at."""
     seen: set[str] = set()
-    waiting = list(selected)
+    waiting = list(reversed(selected))
     while waiting:
         name = waiting.pop()
         if name not in seen:
@@ -312,13 +360,35 @@ def progress_writer(output: str) -> Callable[[str, str, str], None]:
     return show
 
 
-def plan_line(plan: Mapping[str, Any], output: str) -> None:
+def plan_text(plan: Mapping[str, Any], output: str) -> str:
     """What a deploy would do to one target."""
     if output == "jsonl":
-        line = msgspec.json.encode({"event": "plan", **plan}, order="sorted").decode()
-    else:
-        line = _plan_text(plan)
-    tell(line)
+        return msgspec.json.encode({"event": "plan", **plan}, order="sorted").decode()
+    return _plan_text(plan)
+
+
+class _InOrder:
+    """Data that is told in the order of the selection, whichever is there first."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._awaited = list(names)
+        self._there: dict[str, str] = {}
+
+    def put(self, name: str, text: str) -> None:
+        """`text` is empty when there will be none."""
+        self._there[name] = text
+        while self._awaited and self._awaited[0] in self._there:
+            self._tell(self._awaited.pop(0))
+
+    def end(self) -> None:
+        """Tell what still waits for something before it, in a run that was interrupted."""
+        for name in self._awaited:
+            self._tell(name)
+
+    def _tell(self, name: str) -> None:
+        text = self._there.get(name)
+        if text:
+            tell(text)
 
 
 def _plan_text(plan: Mapping[str, Any]) -> str:

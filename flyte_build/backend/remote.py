@@ -58,6 +58,8 @@ class RemoteBackend:
         self._loop = _LoopThread()
         self._offloads_inputs = True
         self._answered = False
+        self._first = asyncio.Lock()
+        self._gate = asyncio.Semaphore(CONCURRENCY)
         self._gone: BackendUnreachable | NotLoggedIn | None = None
         """Why there is no use in asking anything more."""
         try:
@@ -78,7 +80,7 @@ class RemoteBackend:
         async def each(request: DeployTaskRequest) -> None:
             finished.put((request, await self._deploy(request)))
 
-        job = self._loop.start(_all(each, requests, first_alone=not self._answered))
+        job = self._loop.start(self._all(each, requests))
         job.add_done_callback(lambda _: finished.put(None))
         try:
             while (item := finished.get()) is not None:
@@ -94,7 +96,7 @@ class RemoteBackend:
         return failures
 
     def find_tasks(self, ids: Sequence[TaskIdentifier]) -> list[TaskDetails | None]:
-        return self._loop.run(_all(self._find, ids, first_alone=not self._answered))
+        return self._loop.run(self._all(self._find, ids))
 
     def create_upload_location(
         self, *, filename: str, content_md5: bytes, content_length: int, expires_in: float = UPLOAD_LIFETIME
@@ -196,12 +198,31 @@ class RemoteBackend:
 
         await self._send(call, upload)
 
+    async def _all(self, function: Callable[[Any], Awaitable[_T]], items: Sequence[Any]) -> list[_T]:
+        """`function` of each item, in the items' order; `CONCURRENCY` at a time, whoever asks."""
+
+        async def one(item: Any) -> _T:
+            async with self._gate:
+                return await function(item)
+
+        return await asyncio.gather(*map(one, items))
+
     async def _send(self, call: Call, attempt: Callable[[], Awaitable[_T]]) -> _T:
         """Ask, and ask again while that may help.
+
+        Until there was an answer, one call at a time: should the first need a login, the others find it done, where
+        each would start its own.
 
         Raises:
             BuildError: the answer is no, or none came.
         """
+        if not self._answered:
+            async with self._first:
+                if not self._answered:
+                    return await self._ask(call, attempt)
+        return await self._ask(call, attempt)
+
+    async def _ask(self, call: Call, attempt: Callable[[], Awaitable[_T]]) -> _T:
         if self._gone is not None:
             raise self._gone
         try:
@@ -252,22 +273,6 @@ async def _cancel_all_others() -> None:
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
-
-
-async def _all(function: Callable[[Any], Awaitable[_T]], items: Sequence[Any], *, first_alone: bool) -> list[_T]:
-    """`function` of each item, `CONCURRENCY` at a time, in the items' order.
-
-    `first_alone`: should the first need a login, the others find it done, where each would start its own.
-    """
-    gate = asyncio.Semaphore(CONCURRENCY)
-
-    async def one(item: Any) -> _T:
-        async with gate:
-            return await function(item)
-
-    ahead = 1 if first_alone else 0
-    first = [await one(item) for item in items[:ahead]]
-    return [*first, *await asyncio.gather(*map(one, items[ahead:]))]
 
 
 async def _retried(attempt: Callable[[], Awaitable[_T]]) -> _T:

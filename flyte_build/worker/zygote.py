@@ -1,7 +1,8 @@
 """The parent of all loads: imports the SDK once, then forks a child per request, which costs milliseconds.
 
-It reads `LoadRequest`s as JSON lines on standard input, and answers with two kinds of lines on standard output:
-`started PID` and `ended PID STATUS` (as `os.waitpid` gives it). It ends when its input does, and its children with it.
+It reads lines `NUMBER REQUEST` on standard input, with a `LoadRequest` as JSON, and answers with two lines for each on
+standard output: `started NUMBER PID` and `ended NUMBER STATUS` (as `os.waitpid` gives it). It ends when its input does,
+and its children with it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from flyte_build.worker.load import load
 from flyte_build.worker.protocol import BUG, LoadRequest
 
 _exit = os._exit
-_children: set[int] = set()
+_children: dict[int, str] = {}
+"""Process -> number of its load."""
 
 
 def main() -> NoReturn:
@@ -52,14 +54,14 @@ def _serve(selector: selectors.BaseSelector, wake_reader: int) -> None:
             else:
                 *lines, waiting = (waiting + data).split(b"\n")
                 for line in lines:
-                    _fork(msgspec.json.decode(line, type=LoadRequest))
+                    number, request = line.split(b" ", 1)
+                    _fork(number.decode(), msgspec.json.decode(request, type=LoadRequest))
 
 
 def _reap() -> None:
     with contextlib.suppress(ChildProcessError):
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-            _children.discard(ended[0])
-            _say(f"ended {ended[0]} {ended[1]}")
+            _say(f"ended {_children.pop(ended[0])} {ended[1]}")
 
 
 def _kill_children() -> None:
@@ -73,11 +75,11 @@ def _say(line: str) -> None:
     os.write(1, f"{line}\n".encode())
 
 
-def _fork(request: LoadRequest) -> None:
+def _fork(number: str, request: LoadRequest) -> None:
     pid = os.fork()
     if pid:
-        _children.add(pid)
-        _say(f"started {pid}")
+        _children[pid] = number
+        _say(f"started {number} {pid}")
         return
     # The child must never return into the parent's loop, whatever happens.
     status = 1

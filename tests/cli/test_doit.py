@@ -26,7 +26,7 @@ SERVICES = """
     domain = "production"
 """
 STEPS = ["discover", "images", "bundle", "upload", "serialize", "deploy"]
-"""In the order in which doit runs them."""
+"""In the order in which they are told."""
 VERSION = r"[0-9a-f]{32}"
 
 
@@ -110,6 +110,33 @@ def test_a_parallel_deploy_gives_what_a_serial_one_gives(how: tuple[str, ...], t
     assert shape(second)[-1] == "5 targets: 5 done"
     again = parallel.doit("-n", "4", *how)
     assert (again.code, shape(again)[-1]) == (0, "5 targets: 5 fresh")
+
+
+def test_one_after_another_brings_each_target_to_its_end_before_the_next_begins(tmp_path: Path) -> None:
+    ran = services(tmp_path, "a", "b").doit("-n", "0", "output=jsonl", "deploy:services/*")
+    assert ran.code == 0
+    finished = [(event["target"], event["step"]) for event in ran.events if event["event"] == "finished"]
+    assert finished == [(f"services/{name}", step) for name in "ab" for step in STEPS]
+
+
+def test_failures_are_told_in_the_order_of_the_targets(tmp_path: Path) -> None:
+    names = [f"s{number}" for number in range(6)]
+    repository = services(tmp_path, *names)
+    for name in names:
+        repository.write(f"services/{name}/workflow.py", "1 / 0\n")
+    ran = repository.doit("deploy")
+    assert ran.code == 1
+    assert re.findall(r"^FAILED discover:services/(\w+)$", ran.err, re.MULTILINE) == names
+
+
+def test_plans_are_told_in_the_order_of_the_targets_also_when_one_fails(tmp_path: Path) -> None:
+    names = [f"s{number}" for number in range(6)]
+    repository = services(tmp_path, *names)
+    repository.write("services/s0/workflow.py", "import time\n" + environment("s0") + "\ntime.sleep(0.2)\n")
+    repository.write("services/s3/workflow.py", "1 / 0\n")
+    ran = repository.doit("plan:services/*")
+    assert ran.code == 1
+    assert re.findall(r"^services/(\w+): ", ran.out, re.MULTILINE) == ["s0", "s1", "s2", "s4", "s5"]
 
 
 def test_a_single_step_brings_what_it_needs_and_no_more(repository: Repository) -> None:
