@@ -14,6 +14,7 @@ from flyte_build.manifest_targets import VERSION_PARTS, unknown_placeholders
 from flyte_build.model import BackendSettings, CopyStyle, Fresh, ImageSettings, StoreSettings, Target, Upload, Value
 from flyte_build.planning import plan
 from flyte_build.project import Project
+from flyte_build.report import say, waiting_text
 from flyte_build.state.folder import NAME as STATE_FOLDER
 from flyte_build.steps import deploy as deploy_step
 from flyte_build.steps import discover, upload
@@ -60,7 +61,8 @@ def deploy(
         manifest: a deploy.toml whose tables `flyte`, `store` and `images` count; None: the nearest one at the current
             folder or above, else the embedded control plane.
         pass_env: names of environment variables that the code may read while it loads.
-        variables: what stands on the command line as `name=value`: `profile`, `project`, `domain`, `force`.
+        variables: what stands on the command line as `name=value`: `profile`, `project`, `domain`, `force`,
+            `wait`.
 
     Raises:
         BuildError: something of the user's is wrong, or the backend refused.
@@ -82,7 +84,8 @@ def deploy(
     )
     _check(target)
     try:
-        return _planned(project, target) if dry_run else _deployed(project, target)
+        with project.working_alone(lambda holder: say(waiting_text(holder.description))):
+            return _planned(project, target) if dry_run else _deployed(project, target)
     finally:
         project.close()
 

@@ -6,6 +6,7 @@ doit schedules; whether a task is up to date it asks us (`Freshness`), and its d
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import inspect
 import os
@@ -23,12 +24,13 @@ from doit.doit_cmd import DoitMain
 from doit.exceptions import InvalidDodoFile, TaskFailed, UnmetDependency
 
 from flyte_build import pipeline
-from flyte_build.errors import ManifestError, Place, StepError, UnknownChoice, UnknownTarget, WrongValue
+from flyte_build.errors import ManifestError, Place, StateBusy, StepError, UnknownChoice, UnknownTarget, WrongValue
 from flyte_build.manifest import Manifest, read_manifest
-from flyte_build.model import Fresh, Target
+from flyte_build.model import Fresh, Stale, Target
 from flyte_build.project import Project
-from flyte_build.report import JsonReporter, Reporter, progress_writer, say, tell
+from flyte_build.report import JsonReporter, Reporter, progress_writer, say, say_at_once, tell, waiting_text
 from flyte_build.state.folder import NAME as STATE_FOLDER
+from flyte_build.state.lock import Holder
 
 DATABASE = "doit.json"
 DEFAULT_PORT = "8090"
@@ -36,7 +38,7 @@ STEPS_AT_A_TIME = 16
 """Threads that run steps. They mostly wait, for a backend or a store; loads are as many at a time as cores."""
 _NO_CAPTURE = {"capture": False}
 """doit captures by replacing `sys.stdout`, which threads would do to each other; actions print nothing."""
-_CHOICES = {"output": ("text", "jsonl"), "force": ("false", "true")}
+_CHOICES = {"output": ("text", "jsonl"), "force": ("false", "true"), "wait": ("true", "false")}
 _DOCS = {
     "discover": "run the target's files and keep what they declare",
     "bundle": "pack the target's code",
@@ -118,12 +120,28 @@ def check_variables(given: Mapping[str, str]) -> None:
 class _Run(Reporter):
     """The reporter of `doit run`, which thereby knows that tasks are being run, not forgotten or listed."""
 
-    started = False
+    started: _Run | None = None
+    _alone = contextlib.ExitStack()
+    """Left when the process ends: until then no other run works in the state folder."""
 
     def initialize(self, tasks: Mapping[str, Any], selected_tasks: list[str]) -> None:
-        _Run.started = True
+        _Run.started = self
         selected_tasks[:] = _target_by_target(tasks, selected_tasks)
         super().initialize(tasks, selected_tasks)
+        if self._targets and not self._planning:
+            self.work_alone()
+
+    def work_alone(self) -> None:
+        """Keep other runs out of the state folder for the rest of this one.
+
+        Raises:
+            InvalidDodoFile: another is at work, and this one is not to wait; doit shows the message and ends with 3.
+        """
+        try:
+            self._alone.enter_context(project().working_alone(self.waiting))
+        except StateBusy as error:
+            self._targets.clear()  # there is nothing to tell of them
+            raise InvalidDodoFile(error.message) from error
 
 
 def _target_by_target(tasks: Mapping[str, Any], selected: Iterable[str]) -> list[str]:
@@ -213,6 +231,9 @@ class Freshness:
         judge = pipeline.judge if _Run.started else pipeline.judge_with_needs
         try:
             verdict = judge(project(), self._target, self._step)
+            if isinstance(verdict, Stale) and _Run.started and not project().lock.is_held:
+                _Run.started.work_alone()  # a plan waits for others only if there is work to do
+                verdict = judge(project(), self._target, self._step)
         except StepError as error:
             self._reason = error.message
             return False
@@ -225,8 +246,16 @@ class Freshness:
         return self._reason
 
 
+def _tell_waiting(holder: Holder) -> None:
+    say_at_once(waiting_text(holder.description))
+
+
 def _run(target: str, step: str) -> dict[str, Any] | TaskFailed:
-    return _guarded(lambda: pipeline.run(project(), project().manifest.targets[target], step))
+    def run() -> pipeline.Done:
+        with project().working_alone(_tell_waiting):  # as it does already, but where `-a` spared the question
+            return pipeline.run(project(), project().manifest.targets[target], step)
+
+    return _guarded(run)
 
 
 def _plan(target: str) -> dict[str, Any] | TaskFailed:
@@ -247,7 +276,9 @@ def _guarded(work: Callable[[], Any]) -> dict[str, Any] | TaskFailed:
 
 
 def _clean(target: str, step: str, dryrun: bool) -> None:
-    for path in pipeline.clean(project(), project().manifest.targets[target], step, dryrun=dryrun):
+    with project().working_alone(_tell_waiting):
+        found = pipeline.clean(project(), project().manifest.targets[target], step, dryrun=dryrun)
+    for path in found:
         tell(f"{step}:{target} - {'would remove' if dryrun else 'removed'} {path}")
 
 
@@ -284,13 +315,15 @@ def forget(task_id: str) -> None:
     """
     found = step_of(task_id)
     if found is not None and not _Run.started:
-        pipeline.forget(project(), *found)
+        with project().working_alone(_tell_waiting):
+            pipeline.forget(project(), *found)
 
 
 def forget_all() -> None:
-    for target in project().manifest.targets:
-        for step in pipeline.STEPS:
-            pipeline.forget(project(), target, step)
+    with project().working_alone(_tell_waiting):
+        for target in project().manifest.targets:
+            for step in pipeline.STEPS:
+                pipeline.forget(project(), target, step)
 
 
 # --- `flyte-build`: doit for a repository without a dodo.py

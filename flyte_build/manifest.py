@@ -26,10 +26,10 @@ from flyte_build.model import BackendSettings, Builder, ImageSettings, StoreSett
 
 __all__ = ["VARIABLES", "Manifest", "json_schema", "parse_manifest", "read_manifest"]
 
-VARIABLES = ("profile", "project", "domain", "version", "manifest", "port", "output", "force")
+VARIABLES = ("profile", "project", "domain", "version", "manifest", "port", "output", "force", "wait")
 """Every `name=value` word that the command line takes; the first four change the manifest."""
 
-CHOICES = {"force": ("true", "false"), "output": ("text", "jsonl")}
+CHOICES = {"force": ("true", "false"), "wait": ("true", "false"), "output": ("text", "jsonl")}
 """What may stand after `name=`, where not everything may."""
 
 Tables = Mapping[str, Any]

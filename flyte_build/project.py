@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import os
 import sys
@@ -12,10 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flyte_build import git
+from flyte_build.errors import StateUnwritable
 from flyte_build.model import Target, Value
 from flyte_build.state import digest, receipts
 from flyte_build.state.files import FileIndex
 from flyte_build.state.folder import NAME, StateFolder
+from flyte_build.state.lock import Holder, StateLock
 from flyte_build.state.receipts import Lost, Receipt, World
 from flyte_build.state.variables import BASE_VARIABLES, FIXED_VARIABLES
 
@@ -52,10 +55,35 @@ class Project:
         self.variables = variables
         self.show: Callable[[str, str, str], None] = lambda _step, _target, _line: None
         """Told each line that a running step has to say of its progress."""
+        self.lock = StateLock(self.state.lock)
         self._resolved: dict[str, Path] = {}
         self._open: dict[tuple[int, str], Any] = {}
         self._opening = threading.RLock()
         self._receipts: dict[Path, tuple[tuple[int, int], Receipt | Lost]] = {}
+
+    @contextlib.contextmanager
+    def working_alone(self, waiting: Callable[[Holder], None]) -> Iterator[None]:
+        """Keep other runs out of the state folder. What was seen before waiting for one is looked at again.
+
+        Raises:
+            StateBusy: another run is at work, and the command line says `wait=false`.
+        """
+
+        def look_again(holder: Holder) -> None:
+            waiting(holder)
+            self.index.save()
+            self.index = FileIndex(self.state.index)
+
+        if self.lock.is_held:
+            yield
+            return
+        with contextlib.suppress(StateUnwritable):  # the first step that writes there tells it
+            self.state.create()
+        self.lock.acquire(wait=self.variables.get("wait") != "false", waiting=look_again)
+        try:
+            yield
+        finally:
+            self.lock.release()
 
     def world(self, target: Target) -> World:
         return World(self.folder, self.state.root, self.index, self.visible_environ(target))

@@ -113,6 +113,10 @@ class Reporter:
         for known in self._targets.values():
             known.steps.sort(key=STEP_ORDER.index)
 
+    def waiting(self, holder: Any) -> None:
+        """Another run works in the state folder; this one goes on when that has ended."""
+        self._emit("waiting", holder=holder.description, pid=holder.pid, since=holder.since)
+
     def get_status(self, task: Any) -> None:
         """Nothing: a look is not news."""
 
@@ -296,6 +300,9 @@ class _Text:
         if self._live or _BUILD_STEP.match(line):
             self._running(f"{step:<10}{target}  {line}")
 
+    def _waiting(self, holder: str, **_fields: Any) -> None:
+        self._line(waiting_text(holder))
+
     def _finished(self, status: str, step: str, target: str, **fields: Any) -> None:
         for note in fields.get("notes", ()):
             self._line(f"{self._paint('note', 'note')}      {target}: {note}")
@@ -348,6 +355,17 @@ def say(line: str) -> None:
 def tell(line: str) -> None:
     """One line of data."""
     sys.stdout.write(f"{line}\n")
+
+
+def say_at_once(line: str) -> None:
+    """One line of talk, past what doit keeps back until an action has ended."""
+    if sys.__stderr__ is not None:
+        sys.__stderr__.write(f"{line}\n")
+        sys.__stderr__.flush()
+
+
+def waiting_text(holder: str) -> str:
+    return f"waiting for {holder}; `wait=false` fails at once instead"
 
 
 def progress_writer(output: str) -> Callable[[str, str, str], None]:

@@ -57,13 +57,23 @@ class Repository:
         return self.run(sys.executable, script, timeout=timeout)
 
     def run(self, *command: str, timeout: float = 60) -> Ran:
-        environ = {name: value for name, value in os.environ.items() if not name.startswith(("FLYTE", "AWS", "UCTL"))}
-        # Python itself would leave a compiled dodo.py beside it.
-        environ |= {"HOME": str(self.folder / ".home"), "PYTHONDONTWRITEBYTECODE": "1", **self.environ}
         done = subprocess.run(
-            command, cwd=self.folder, env=environ, capture_output=True, text=True, timeout=timeout, check=False
+            command, cwd=self.folder, env=self._environ(), capture_output=True, text=True, timeout=timeout, check=False
         )
         return Ran(done.returncode, done.stdout, done.stderr)
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Begin `doit WORDS`, in a process group of its own; its output can be read while it runs."""
+        pipe = subprocess.PIPE
+        command = (str(SCRIPTS / "doit"), *words)
+        return subprocess.Popen(
+            command, cwd=self.folder, env=self._environ(), stdout=pipe, stderr=pipe, text=True, start_new_session=True
+        )
+
+    def _environ(self) -> dict[str, str]:
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(("FLYTE", "AWS", "UCTL"))}
+        # Python itself would leave a compiled dodo.py beside it.
+        return environ | {"HOME": str(self.folder / ".home"), "PYTHONDONTWRITEBYTECODE": "1", **self.environ}
 
 
 WORKFLOW = """

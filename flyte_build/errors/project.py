@@ -88,3 +88,14 @@ class StateUnwritable(StepError):
     def message(self) -> str:
         mend = "free some space, make the folder writable, or remove what is in its place"
         return f"{self.path}: cannot be written: {self.reason}; {mend}"
+
+
+class StateBusy(StepError):
+    """Another run works in the state folder, and this one was told not to wait."""
+
+    folder: str
+    holder: str
+
+    @property
+    def message(self) -> str:
+        return f"{self.folder}: in use by {self.holder}; run again when that has ended, or leave out `wait=false`"

@@ -4,6 +4,7 @@ targets/NAME/STEP.json    receipts            objects/DIGEST      drafts and spe
 targets/NAME/STEP.log     journals            bundles/DIGEST.tar.gz
 images/                   logs, locks and records of builds
 files.json                the file index      store/, backend/    of the embedded control plane
+lock                      held by the run that is at work
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ class StateFolder:
     @property
     def index(self) -> Path:
         return self.root / "files.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "lock"
 
     @property
     def bundles(self) -> Path:

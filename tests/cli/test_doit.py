@@ -283,7 +283,7 @@ def test_a_plan_as_json_is_one_object_for_each_target(tmp_path: Path) -> None:
     plan = plans["report"]
     assert set(plan) == {
         *("event", "target", "version", "deployed_version", "register", "upload", "bundle_files", "bundle_size"),
-        *("archive_size", "images", "reason"),
+        *("archive_size", "images", "builds", "reason"),
     }
     assert (plan["register"], plan["deployed_version"], plan["bundle_files"]) == (["report.report_task"], "", 1)
     assert plan["upload"].endswith(".tar.gz")

@@ -32,14 +32,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "worker": {"errors", "ignore", "images", "model", "sdk", "state"},
     "builders": {"archive", "backend", "errors", "images", "model", "sdk", "state", "store"},
     "packing": {"archive", "errors", "gitignore", "ignore", "imports", "model", "state"},
-    "project": {"backend", "git", "manifest", "model", "state", "store"},
+    "project": {"backend", "errors", "git", "manifest", "model", "state", "store"},
     "steps": {
         *("binding", "errors", "git", "gitignore", "ignore", "model", "packing", "project", "sdk"),
         *("builders", "images", "standins", "state", "store", "versions", "worker", "backend"),
     },
     "pipeline": {"errors", "model", "project", "state", "steps"},
     "planning": {"model", "pipeline", "project", "state", "steps", "versions"},
-    "api": {"errors", "manifest", "model", "pipeline", "planning", "project", "state", "steps"},
+    "api": {"errors", "manifest", "model", "pipeline", "planning", "project", "report", "state", "steps"},
     "report": set(),
     "graph": {
         *("backend", "dodo", "errors", "manifest", "model", "pipeline", "planning", "project", "report", "state"),

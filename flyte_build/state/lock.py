@@ -1,0 +1,115 @@
+"""One run at a time works in a state folder.
+
+The lock is the kernel's (`flock`), so it ends with the processes that hold it, however they end. A run's forked workers
+share it, and end with their parent. Who holds it, and since when, is written in the file, for whoever waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from flyte_build.errors import StateBusy
+
+
+class Holder(NamedTuple):
+    """A process that works in a state folder. `pid` is 0 when it could not write that it does."""
+
+    pid: int
+    since: float
+    """Seconds since the epoch."""
+
+    @property
+    def description(self) -> str:
+        started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
+        return f"process {self.pid}, which has been at work here since {started}" if self.pid else "another process"
+
+
+class StateLock:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO | None = None
+        self._lifeline: tuple[int, int] | None = None
+
+    def acquire(self, *, wait: bool, waiting: Callable[[Holder], None]) -> None:
+        """Be the one that works in the folder, until `release` or the end of the process.
+
+        Args:
+            wait: wait for another holder to end.
+            waiting: told the holder, once, before waiting.
+
+        Raises:
+            StateBusy: another process holds it, and `wait` is false.
+        """
+        file = self._open()
+        if file is None or not self._lock(file, wait=wait, waiting=waiting):
+            return
+        self._file = file
+        with contextlib.suppress(OSError):  # on a full disk the holder has no name
+            file.truncate(0)
+            file.write(f"{os.getpid()} {time.time():.0f}\n".encode())
+        self._lifeline = os.pipe()
+        os.register_at_fork(after_in_child=self._follow_parent)
+
+    @property
+    def is_held(self) -> bool:
+        return self._file is not None
+
+    def release(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        for end in self._lifeline or ():
+            os.close(end)
+        self._lifeline = None
+
+    def _open(self) -> BinaryIO | None:
+        """The lock's file. Who may not write in the folder can do nothing there that has to be kept apart."""
+        try:
+            return open(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "r+b", buffering=0)
+        except OSError:
+            return None
+
+    def _lock(self, file: BinaryIO, *, wait: bool, waiting: Callable[[Holder], None]) -> bool:
+        """Whether the lock was got. It is not where the file system has none, and where our parent has it for us."""
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            holder = _holder(file)
+        except OSError:
+            return False
+        if holder.pid == os.getppid():
+            return False
+        if not wait:
+            raise StateBusy(folder=str(self._path.parent), holder=holder.description)
+        waiting(holder)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return True
+
+    def _follow_parent(self) -> None:
+        """In a forked worker: end when the parent does. Nothing else would end it, and it would keep the lock."""
+        if self._lifeline is None:
+            return
+        reading, writing = self._lifeline
+        os.close(writing)
+
+        def follow() -> None:
+            os.read(reading, 1)
+            os._exit(1)
+
+        threading.Thread(target=follow, daemon=True).start()
+
+
+def _holder(file: BinaryIO) -> Holder:
+    try:
+        pid, since = os.pread(file.fileno(), 64, 0).split()
+        return Holder(int(pid), float(since))
+    except ValueError:
+        return Holder(0, 0)
