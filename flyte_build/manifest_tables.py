@@ -153,6 +153,9 @@ class TargetOverlay(Value, frozen=True):
         msgspec.Meta(gt=0, le=86_400, title="a number above 0 and up to 86400"),
         _about("Seconds that loading the code may take.", 300),
     ] = 300
+    hermetic: Annotated[
+        Flag, _about("Refuse code that starts processes or makes connections while it loads.", True)
+    ] = False
     skip_apps: Annotated[Flag, _about("Leave out environments that are apps, which cannot be deployed.", True)] = False
     max_bundle_size: Annotated[
         Annotated[int, msgspec.Meta(gt=0)] | Size,

@@ -88,6 +88,7 @@ class Target(Value, frozen=True):
     pass_env: tuple[str, ...] = ()
     load_timeout: float = 300
     """Seconds."""
+    hermetic: bool = False
     skip_apps: bool = False
     max_bundle_size: int = 100_000_000
     """Bytes, before compression."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -132,8 +133,15 @@ def run(project: Project, target: Target, step: str) -> Done:
         reason=reason,
         summary=outcome.summary,
         seconds=time.perf_counter() - started,
-        notes=outcome.notes,
+        notes=(*outcome.notes, *_unseen(outcome, reason)),
     )
+
+
+def _unseen(outcome: Outcome, reason: str) -> Iterator[str]:
+    """What makes the step run every time, told once: from the next run on it is the reason."""
+    for what in outcome.trace.opaque:
+        if not reason.startswith(what):
+            yield f"{what}, whose inputs cannot be seen: it will be loaded in every run"
 
 
 def _discard_changed_outputs(project: Project, receipt: Receipt | Lost) -> None:

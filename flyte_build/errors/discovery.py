@@ -112,6 +112,22 @@ class LoadCrashed(StepError):
         )
 
 
+class NotHermetic(StepError):
+    """Code did what `hermetic` forbids while it was loaded."""
+
+    target: str
+    done: tuple[str, ...]
+    """Each with the line that did it."""
+
+    @property
+    def message(self) -> str:
+        return "\n".join(
+            f"{line} while loading, which `hermetic = true` in {settings_of(self.target)} forbids; "
+            "move it into a task, or keep its result in a file and read that"
+            for line in self.done
+        )
+
+
 class ModuleImportedTwice(StepError):
     """One file was imported under two module names."""
 

@@ -18,8 +18,9 @@ from flyte_build.model import Discovery, EnvironmentDraft, ImageDraft
 from flyte_build.state.files import encodable
 from flyte_build.state.variables import BASE_VARIABLES
 from flyte_build.worker.images import ImagePlanner
+from flyte_build.worker.places import is_users
 from flyte_build.worker.protocol import Failure, LoadRequest, LoadResult
-from flyte_build.worker.record import Recorder, is_users
+from flyte_build.worker.record import Recorder
 
 
 def load(request: LoadRequest, progress: int) -> LoadResult:
@@ -27,13 +28,16 @@ def load(request: LoadRequest, progress: int) -> LoadResult:
     folder = Path(request.folder)
     root = (folder / request.target.root_dir).resolve()
     _enter(root, request)
-    recorder = Recorder(folder, progress, (*BASE_VARIABLES, *request.target.pass_env))
+    target = request.target
+    recorder = Recorder(folder, progress, (*BASE_VARIABLES, *target.pass_env), hermetic=target.hermetic)
     recorder.start()
     discovery, failure = None, None
     try:
         discovery = _discover(request, root, recorder, _import_files(request, root, recorder))
     except errors.StepError as error:
         failure = Failure.of(error)
+    if target.hermetic and recorder.opaque:  # whether or not the code went on without it
+        failure = Failure.of(errors.NotHermetic(target=target.name, done=recorder.opaque))
     return LoadResult(discovery=discovery, trace=recorder.finish(), failure=failure)
 
 

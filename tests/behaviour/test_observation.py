@@ -6,6 +6,7 @@ import io
 import os
 import py_compile
 import tarfile
+import zipfile
 from pathlib import Path
 from textwrap import dedent
 
@@ -65,6 +66,39 @@ OPAQUE = {
         "import os\nSEEN, _ = os.forkpty()\nif not SEEN:\n    os._exit(0)\nos.waitpid(SEEN, 0)\nSEEN = 1",
         "small.py:2 started a process",
     ),
+    "in a thread": (
+        "import subprocess, threading\nt = threading.Thread(target=subprocess.run, args=(['true'],))\n"
+        "t.start()\nt.join()\nSEEN = 1",
+        "small.py:3 started `true`",
+    ),
+    "in a pool of threads": (
+        "import subprocess\nfrom concurrent.futures import ThreadPoolExecutor\nwith ThreadPoolExecutor() as pool:\n"
+        "    SEEN = pool.submit(subprocess.call, ['true']).result()",
+        "small.py:4 started `true`",
+    ),
+    "spawned worker": (
+        "import multiprocessing\nif __name__ == 'small':\n"
+        "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n        SEEN = pool.map(abs, [1])",
+        "small.py:3 started a process",
+    ),
+    "coroutine": (
+        "import asyncio\nasync def go():\n    return await asyncio.create_subprocess_exec('true')\n"
+        "SEEN = asyncio.run(go()) and 1",
+        "small.py:3 started `true`",
+    ),
+    "datagram": (
+        "import socket\nwith socket.socket(type=socket.SOCK_DGRAM) as s:\n    SEEN = s.sendto(b'x', ('127.0.0.1', 9))",
+        "small.py:3 made a network connection",
+    ),
+    "old look-up": (
+        "import socket\nSEEN = len(socket.gethostbyname('localhost')) > 0",
+        "small.py:2 looked up host `localhost`",
+    ),
+    "URL": (
+        "import urllib.request\ntry:\n    SEEN = urllib.request.urlopen('http://localhost:9').read()\n"
+        "except OSError:\n    SEEN = 0",
+        "small.py:3 looked up host `localhost`",
+    ),
     "in a module of its own": (
         "from helper import SEEN",
         "helper.py:2 started `true`",
@@ -77,7 +111,7 @@ def test_code_whose_inputs_cannot_be_seen_is_never_fresh(head: str, what: str, t
     (tmp_path / "helper.py").write_text("import subprocess\nSEEN = subprocess.run(['true']).returncode\n")
     checkout = small(tmp_path, head)
     for _ in range(2):
-        assert checkout.deploy() == {"discover": f"{what}, whose inputs cannot be seen"}
+        assert checkout.deploy()["discover"] == f"{what}, whose inputs cannot be seen"
 
 
 ENVIRONMENT = {
@@ -90,6 +124,19 @@ ENVIRONMENT = {
     "loop": "SEEN = [value for name, value in os.environ.items() if name == 'STAGE']",
     "length": "SEEN = len([name for name in os.environ if name.startswith('STAGE')])",
     "expanded": "SEEN = os.path.expandvars('$STAGE')",
+    "counted": "SEEN = len(os.environ)",
+    "printed": "SEEN = repr(os.environ)",
+    "keys": "SEEN = sorted(os.environ.keys())",
+    "values": "SEEN = sorted(os.environ.values())",
+    "copied": "SEEN = os.environ.copy().get('STAGE')",
+    "merged": "SEEN = (os.environ | {}).get('STAGE')",
+    "compared": "SEEN = os.environ == {'STAGE': 'a'}, len(os.environ)",
+    "getenvb": "SEEN = os.getenvb(b'STAGE')",
+    "deleted": "try:\n    del os.environ['STAGE']\n    SEEN = 1\nexcept KeyError:\n    SEEN = 0",
+    "matched": "match os.environ:\n    case {'STAGE': found}:\n        SEEN = found\n    case _:\n        SEEN = 0",
+    "below the surface": "import posix\nSEEN = posix.environ.get(b'STAGE')",
+    "substituted": "import string\nSEEN = string.Template('$STAGE').safe_substitute(os.environ)",
+    "formatted": "SEEN = '{0}'.format(*[os.environ.get(name) for name in ['STAGE']])",
     "popped": "SEEN = os.environ.pop('STAGE', 'none')",
     "with a default set": "SEEN = os.environ.setdefault('STAGE', 'none')",
 }
@@ -144,6 +191,26 @@ FILES_READ: dict[str, tuple[str, str]] = {
         "data changed",
     ),
     "appended to first": ("open('data', 'a').close()\nSEEN = open('data').read()", "data changed"),
+    "below an open folder": (
+        "folder = os.open('package', os.O_RDONLY)\nSEEN = os.read(os.open('data', os.O_RDONLY, dir_fd=folder), 99)",
+        "package/data changed",
+    ),
+    "size below an open folder": (
+        "folder = os.open('package', os.O_RDONLY)\nSEEN = os.stat('data', dir_fd=folder).st_size",
+        "package/data changed",
+    ),
+    "mapped": ("import mmap\nwith open('data') as f:\n    SEEN = mmap.mmap(f.fileno(), 0, prot=1)[:]", "data changed"),
+    "source": ("import inspect, script\nSEEN = inspect.getsource(script)", "script.py changed"),
+    "shared library": (
+        "import ctypes\ntry:\n    ctypes.CDLL('./data')\nexcept OSError:\n    SEEN = 1",
+        "data changed",
+    ),
+    "link to the package": ("SEEN = importlib.resources.read_text('package', 'data')", "package/data changed"),
+    "resource opened": (
+        "with importlib.resources.as_file(importlib.resources.files('package') / 'data') as path:\n"
+        "    SEEN = path.read_text()",
+        "package/data changed",
+    ),
     "loaded in a thread": (
         "import threading\nSEEN = []\nt = threading.Thread(target=lambda: SEEN.append(open('data').read()))\n"
         "t.start(); t.join()",
@@ -193,6 +260,13 @@ LOOKED_FOR: dict[str, tuple[str, str]] = {
     "Path.glob": ("SEEN = len(list(Path('.').glob('n*')))", "files in . changed"),
     "glob.glob": ("SEEN = glob.glob('n*')", "files in . changed"),
     "pkgutil": ("SEEN = [each.name for each in pkgutil.iter_modules(['.'])]", "files in . changed"),
+    "os.fwalk": ("SEEN = any('new' in files for _, _, files, _ in os.fwalk('.'))", "files in . changed"),
+    "open folder listed": ("SEEN = os.listdir(os.open('.', os.O_RDONLY))", "files in . changed"),
+    "resources": (
+        "import importlib.resources, package\n"
+        "SEEN = [each.name for each in importlib.resources.files(package).iterdir()]",
+        "files in package changed",
+    ),
     "missing folder listed": (
         "try:\n    SEEN = os.listdir('new')\nexcept OSError:\n    SEEN = []",
         "files in new changed",
@@ -203,10 +277,14 @@ LOOKED_FOR: dict[str, tuple[str, str]] = {
 @pytest.mark.parametrize(("line", "reason"), LOOKED_FOR.values(), ids=list(LOOKED_FOR))
 def test_however_a_file_is_looked_for_its_appearing_is_seen(line: str, reason: str, tmp_path: Path) -> None:
     (tmp_path / ".flyte-build").mkdir()
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__init__.py").touch()
     checkout = small(tmp_path, f"import glob, importlib.util, os, pkgutil\nfrom pathlib import Path\n{line}")
     assert checkout.deploy() == {}
     if "new changed" in reason:
         checkout.write("new/file", "")
+    elif "package changed" in reason:
+        checkout.write("package/new", "")
     else:
         checkout.write("new.py" if "import of" in reason else "new", "")
     assert checkout.deploy()["discover"] == reason
@@ -406,3 +484,105 @@ def test_a_file_named_like_a_module_of_pythons_own_is_refused(tmp_path: Path) ->
         "resource.py: another module named `resource` is imported in its place; rename the file, "
         "or set `root_dir` in [targets.small] to a folder above it"
     )
+
+
+def archive(path: Path, **modules: str) -> None:
+    with zipfile.ZipFile(path, "w") as made:
+        for name, text in modules.items():
+            made.writestr(f"{name}.py", text)
+
+
+@pytest.mark.parametrize(
+    ("line", "modules"),
+    [
+        ("from inside import SEEN", {"inside": "SEEN = {}"}),
+        ("from package.inside import SEEN", {"package/__init__": "", "package/inside": "SEEN = {}"}),
+        ("sys.path[0] = 'lib.zip/deep'\nfrom inside import SEEN", {"deep/inside": "SEEN = {}"}),
+        ("import pkgutil\nSEEN = pkgutil.get_data('inside', 'inside.py')", {"inside": "SEEN = {}"}),
+    ],
+)
+def test_an_archive_that_code_is_imported_from_counts(line: str, modules: dict[str, str], tmp_path: Path) -> None:
+    archive(tmp_path / "lib.zip", **{name: text.format(1) for name, text in modules.items()})
+    checkout = small(tmp_path, f"import sys\nsys.path.insert(0, 'lib.zip')\n{line}")
+    assert checkout.deploy() == {}
+    archive(tmp_path / "lib.zip", **{name: text.format(2) for name, text in modules.items()})
+    assert checkout.deploy()["discover"] == "lib.zip changed"
+    assert checkout.deploy() == {}
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["without the module", "missing"])
+def test_an_archive_that_was_looked_into_in_vain_counts(there: bool, tmp_path: Path) -> None:
+    """Also where the discovery process itself, not the code, has it on its import path."""
+    if there:
+        archive(tmp_path / "lib.zip", other="")
+    checkout = Checkout(tmp_path / "repo")
+    checkout.write("deploy.toml", SMALL_MANIFEST)
+    attempt = "try:\n    from inside import SEEN\nexcept ImportError:\n    SEEN = 0"
+    checkout.write("small.py", f"{attempt}\nimport flyte\n{TASK}")
+    checkout.environ["PYTHONPATH"] = str(tmp_path / "lib.zip")
+    checkout.deploy()
+    assert checkout.deploy() == {}
+    archive(tmp_path / "lib.zip", inside="SEEN = 1")
+    assert checkout.deploy()["discover"] == f"{tmp_path}/lib.zip {'changed' if there else 'is now file'}"
+    assert b"SEEN\x12\x011" in checkout.left("small").specs["small.work"]
+
+
+def test_a_sibling_that_a_path_file_names_counts(tmp_path: Path) -> None:
+    """As an editable installation has it: the file, the folder it names, and what is imported from there."""
+    sibling, other, site = tmp_path / "sibling", tmp_path / "other", tmp_path / "repo" / "site"
+    for folder, value in ((sibling, 1), (other, 3), (site, 0)):
+        folder.mkdir(parents=True)
+        (folder / "ours.py").write_text(f"SEEN = {value}\n")
+    (site / "ours.py").rename(site / "ours.pth")
+    (site / "ours.pth").write_text(f"{sibling}\n")
+    checkout = small(tmp_path / "repo", "import site\nsite.addsitedir('site')\nfrom ours import SEEN")
+    assert checkout.deploy() == {}
+    (sibling / "ours.py").write_text("SEEN = 2\n")
+    assert checkout.deploy()["discover"] == f"{sibling}/ours.py changed"
+    (site / "ours.pth").write_text(f"{other}\n")
+    assert checkout.deploy()["discover"] == "site/ours.pth changed"
+    (site / "more.pth").write_text(f"{other}\n")
+    assert checkout.deploy()["discover"] == "files in site changed"
+    assert checkout.deploy() == {}
+
+
+def test_the_version_of_a_distribution_in_the_repository_counts(tmp_path: Path) -> None:
+    metadata = tmp_path / "ours-1.0.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Name: ours\nVersion: 1.0\n")
+    checkout = small(tmp_path, "import importlib.metadata\nSEEN = importlib.metadata.version('ours')")
+    assert checkout.deploy() == {}
+    metadata.write_text("Name: ours\nVersion: 1.1\n")
+    assert checkout.deploy()["discover"] == "ours-1.0.dist-info/METADATA changed"
+    metadata.parent.rename(tmp_path / "ours-1.2.dist-info")
+    assert "discover" in checkout.deploy()
+    assert checkout.deploy() == {}
+
+
+def test_a_distribution_that_was_missing_on_the_import_path_counts(tmp_path: Path) -> None:
+    (tmp_path / "libs").mkdir()
+    checkout = Checkout(tmp_path / "repo", {"deploy.toml": SMALL_MANIFEST})
+    attempt = "try:\n    SEEN = metadata.version('ours')\nexcept metadata.PackageNotFoundError:\n    SEEN = 'none'"
+    checkout.write("small.py", f"from importlib import metadata\n{attempt}\nimport flyte\n{TASK}")
+    checkout.environ["PYTHONPATH"] = str(tmp_path / "libs")
+    checkout.deploy()
+    (tmp_path / "libs" / "ours-1.0.dist-info").mkdir()
+    (tmp_path / "libs" / "ours-1.0.dist-info" / "METADATA").write_text("Name: ours\nVersion: 1.0\n")
+    assert checkout.deploy()["discover"] == f"files in {tmp_path}/libs changed"
+    assert b"SEEN\x12\x031.0" in checkout.left("small").specs["small.work"]
+
+
+def test_a_folder_removed_by_the_code_is_not_taken_for_one_of_the_repository(tmp_path: Path) -> None:
+    """Removing a tree opens each folder below an open one, by half of its path."""
+    (tmp_path / "data").mkdir()
+    head = """
+        import os
+        import tempfile
+        with tempfile.TemporaryDirectory() as folder:
+            os.mkdir(os.path.join(folder, "data"))
+        SEEN = 1
+        """
+    checkout = small(tmp_path, head)
+    assert "data" not in trace(checkout).folders
+    checkout.write("data/file", "")
+    assert checkout.deploy() == {}

@@ -1,0 +1,130 @@
+"""What has no audit event, wrapped so that the recorder hears of it."""
+
+from __future__ import annotations
+
+import _posixsubprocess
+import fcntl
+import os
+import pathlib
+import posix
+import sys
+import threading
+from collections.abc import Callable
+from importlib.machinery import SourceFileLoader
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING, Any
+
+from flyte_build.worker.places import is_users
+
+if TYPE_CHECKING:
+    from flyte_build.worker.record import Recorder
+
+_F_GETPATH = 50
+"""macOS: the path of a descriptor."""
+_STARTED_BY = "_flyte_build_started_by"
+_KIND_ONLY = {
+    *("_isdir", "_joinrealpath", "_lexists", "exists", "is_block_device", "is_char_device", "is_dir", "is_fifo"),
+    *("is_file", "is_mount", "is_socket", "is_symlink", "isdir", "isfile", "islink", "ismount", "lexists", "resolve"),
+}
+"""Functions of Python's own that ask `stat` only what there is, and tell nothing of the content."""
+
+
+def wrap_loader(recorder: Recorder) -> None:
+    """Have each source file of the user's compiled from what is recorded, whoever finds it."""
+    original = SourceFileLoader.get_code
+
+    def get_code(self: SourceFileLoader, fullname: str) -> CodeType | None:
+        path = self.get_filename(fullname)
+        if recorder.watched(path) is None:
+            return original(self, fullname)
+        data = recorder.read_source(path)
+        if type(self).get_data is not SourceFileLoader.get_data:  # a loader that rewrites what it reads
+            data = self.get_data(path)
+        code: CodeType = self.source_to_code(data, path)
+        return code
+
+    SourceFileLoader.get_code = get_code  # type: ignore[method-assign, assignment]
+
+
+def wrap_files(recorder: Recorder) -> None:
+    def wrap(function: Any, record: Callable[[Any], None]) -> Any:
+        def recorded(path: Any, *args: Any, dir_fd: int | None = None, **kwargs: Any) -> Any:
+            if dir_fd is None:
+                record(path)
+                return function(path, *args, **kwargs)
+            record(_below(dir_fd, path))
+            return function(path, *args, dir_fd=dir_fd, **kwargs)
+
+        return recorded
+
+    def record_stat(path: Any) -> None:
+        recorder.record_stat(path, content=not _asks_kind_only(sys._getframe(2)))
+
+    wrapped = {name: wrap(getattr(os, name), record_stat) for name in ("stat", "lstat")}
+    wrapped["access"] = wrap(os.access, lambda path: recorder.record_stat(path, content=False))
+    wrapped["readlink"] = wrap(os.readlink, recorder.record_link)
+    wrapped["open"] = _open_below(recorder, os.open)
+    accessor = getattr(pathlib, "_normal_accessor", None)  # Python 3.10 has copies of its own
+    for name, function in wrapped.items():
+        setattr(os, name, function)
+        if hasattr(accessor, name):
+            setattr(accessor, name, function)
+
+
+def _open_below(recorder: Recorder, original: Any) -> Any:
+    """The audit event of a file that is opened below an open folder has half of its path."""
+
+    def opened(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if dir_fd is None:
+            return int(original(path, flags, mode))
+        recorder.record_open(_below(dir_fd, path), None, flags)
+        with recorder.paused():
+            return int(original(path, flags, mode, dir_fd=dir_fd))
+
+    return opened
+
+
+def _below(folder: int, path: Any) -> Any:
+    return os.path.join(path_of_descriptor(folder), os.fsdecode(path))
+
+
+def path_of_descriptor(descriptor: int) -> str:
+    """Where an open file or folder is; empty when the system does not tell."""
+    try:
+        if sys.platform == "darwin":
+            return fcntl.fcntl(descriptor, _F_GETPATH, bytes(1024)).rstrip(b"\0").decode()
+        return posix.readlink(f"/proc/self/fd/{descriptor}")
+    except OSError:
+        return ""
+
+
+def wrap_processes(recorder: Recorder) -> None:
+    """What starts a process without an audit event, and which line started a thread."""
+    start, fork_exec = threading.Thread.start, _posixsubprocess.fork_exec
+
+    def started(self: threading.Thread) -> None:
+        setattr(self, _STARTED_BY, recorder.users_line(sys._getframe(1)))
+        start(self)
+
+    def executed(*args: Any) -> int:
+        recorder.record_opaque("started a process", sys._getframe(1))
+        return fork_exec(*args)
+
+    threading.Thread.start = started  # type: ignore[method-assign]
+    _posixsubprocess.fork_exec = executed
+
+
+def starting_line(thread: threading.Thread) -> str:
+    """The user's line that started a thread in which no code of the user's may be at work; empty: none did."""
+    return str(getattr(thread, _STARTED_BY, ""))
+
+
+def _asks_kind_only(frame: FrameType) -> bool:
+    caller: FrameType | None = frame
+    while caller is not None and caller.f_code.co_name in ("stat", "lstat") and _is_pathlib(caller):
+        caller = caller.f_back
+    return caller is not None and caller.f_code.co_name in _KIND_ONLY and not is_users(caller.f_code.co_filename)
+
+
+def _is_pathlib(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).partition(".")[0] == "pathlib"

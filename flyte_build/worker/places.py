@@ -1,0 +1,30 @@
+"""Whose a file is: the user's, an installed distribution's, the SDK's."""
+
+from __future__ import annotations
+
+import functools
+import os
+import site
+import sys
+import sysconfig
+from pathlib import Path
+
+from flyte_build import sdk
+
+SDK = os.path.join(sdk.FOLDER, "")
+
+
+@functools.cache
+def installed_folders() -> tuple[str, ...]:
+    """Folders of Python itself and of installed distributions, each with a trailing separator."""
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    paths = {sysconfig.get_path(name) for name in names} | set(site.getsitepackages()) | {site.getusersitepackages()}
+    paths |= {path for path in sys.path if path.endswith(".zip") and path.startswith(sys.base_prefix)}
+    paths |= {path for path in sys.path if path.endswith(("site-packages", "dist-packages"))}
+    own = str(Path(__file__).resolve().parents[1])
+    return tuple(sorted(os.path.join(os.path.realpath(path), "") for path in {*paths, own} if path))
+
+
+def is_users(path: str) -> bool:
+    """Whether a source file is the user's: not Python's, not an installed distribution's, not ours."""
+    return os.path.isabs(path) and not path.startswith((*installed_folders(), SDK))
