@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from flyte_build import errors
-from flyte_build.builders import buildkit, registry
+from flyte_build.builders import buildkit, engine, registry
 from flyte_build.builders.registry import Absent, Found, Unknown
 from flyte_build.images.naming import NamedBuild
 from flyte_build.images.references import parse
@@ -85,17 +86,18 @@ def _made(workshop: Workshop, build: NamedBuild, found: Found, how: Literal["bui
 
 
 def _build(workshop: Workshop, build: NamedBuild) -> None:
-    engine = buildkit.find_engine(build)
+    buildkit.secret_options(build, workshop.environ)  # said before anything slow begins
+    found = engine.find(build, workshop.environ)
     context = str(workshop.objects / build.context) if build.context else ""
     request = buildkit.Request(
         build=build,
         context=context,
-        log=str(workshop.file(build.uri, "log")),
+        log=os.path.relpath(workshop.file(build.uri, "log")),
         cache_from=workshop.settings.cache_from,
         cache_to=workshop.settings.cache_to,
     )
     write_atomically(workshop.file(build.uri, "built"), build.uri.encode())
-    buildkit.build_and_push(engine, request, workshop.environ, workshop.show)
+    buildkit.build_and_push(found, request, workshop.environ, workshop.show)
 
 
 def _remotely(workshop: Workshop, build: NamedBuild, draft: ImageBuild) -> Made:
@@ -116,12 +118,12 @@ def _remotely(workshop: Workshop, build: NamedBuild, draft: ImageBuild) -> Made:
     return Made(uri=uri, digest="", how="built")
 
 
-def forget(folder: Path, uri: str) -> bool:
+def forget(folder: Path, uri: str, environ: Mapping[str, str]) -> bool:
     """Remove an image that was built here from the engine, with its log. Gives whether it was built here."""
     record = file_of(folder, uri, "built")
     if not record.exists():
         return False
-    buildkit.remove(uri)
+    engine.remove(uri, environ)
     for ending in ("built", "log", "lock"):
         file_of(folder, uri, ending).unlink(missing_ok=True)
     return True

@@ -8,47 +8,26 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-import shutil
 import subprocess
 import tarfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 from flyte_build import errors
+from flyte_build.builders.engine import Engine
+from flyte_build.builders.failures import Doing, failure
 from flyte_build.images.naming import DOCKERFILE, NamedBuild
-from flyte_build.images.references import parse
 from flyte_build.model import BuildSecret, Value
 
-SHOWN_LINES = 30
-"""Of a failed build's log."""
 SECRETS_FOLDER = "/etc/secrets"
 """Where the SDK's builder looks for secrets that are not in the environment."""
 
 _BLOCK = 512
-_FAILED_STEP = re.compile(r"^ > (\[.*\].*?):?$", re.MULTILINE)
-_UNPULLABLE = re.compile(
-    r"(?:failed to (?:resolve source metadata|load cache key|do request|copy)[^:]*? for|pull access denied for"
-    r"|failed to authorize for) +([^\s:,]+(?::[^\s:,/]+)*(?:@sha256:\w+)?)"
-)
-_NOT_PULLED = ("not found", "pull access denied", "failed to resolve source metadata", "manifest unknown")
-_FULL = "no space left on device"
-_NO_SUCH_DRIVER = ("multiple platforms feature is currently not supported", "multi-platform build is not supported")
-_PUSHING = ("failed to push", "error from registry", "pushing", "denied", "unauthorized", "authorization")
-
 Show = Callable[[str], None]
 """Told each line of a build as it comes."""
-
-
-class Engine(Value, frozen=True):
-    """What there is to build with."""
-
-    command: str
-    """Path of the `docker` command."""
-    buildx: bool
 
 
 class Request(Value, frozen=True):
@@ -80,12 +59,17 @@ def build_command(engine: Engine, request: Request, secrets: tuple[str, ...]) ->
     return [engine.command, "build", *options, f"--platform={build.platforms[0]}", "-"]
 
 
-def secret_option(secret: BuildSecret, uri: str, environ: Mapping[str, str]) -> str:
-    """Where BuildKit finds a secret: an environment variable, else a file, by the SDK's names.
+def secret_options(build: NamedBuild, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Where BuildKit finds each secret of a build.
 
     Raises:
-        BuildSecretMissing: it is in neither.
+        BuildSecretMissing: one is nowhere.
     """
+    return tuple(_secret_option(secret, build.uri, environ) for secret in build.secrets)
+
+
+def _secret_option(secret: BuildSecret, uri: str, environ: Mapping[str, str]) -> str:
+    """An environment variable, else a file, by the SDK's names."""
     name = "_".join(filter(None, (secret.group, secret.key)))
     if environ.get(name.upper()):
         return f"id={secret.id},env={name.upper()}"
@@ -95,60 +79,7 @@ def secret_option(secret: BuildSecret, uri: str, environ: Mapping[str, str]) -> 
     return f"id={secret.id},src={file}"
 
 
-def failure(request: Request, output: str, doing: Literal["build", "push"]) -> errors.StepError:
-    """The error that a failed build's output means. The first known cause counts; else its last lines are shown."""
-    uri, text = request.build.uri, output.lower()
-    if _FULL in text:
-        return errors.EngineDiskFull(uri=uri)
-    if any(words in text for words in _NO_SUCH_DRIVER):
-        reason = "the builder that is in use can do one platform at a time"
-        return errors.SeveralPlatforms(uri=uri, platforms=request.build.platforms, reason=reason)
-    if doing == "push" or _is_push(text, uri):
-        return errors.PushRefused(uri=uri, registry=parse(uri).registry, reason=_last_error(output))
-    step = "" if (found := _FAILED_STEP.search(output)) is None else found[1]
-    missing = _UNPULLABLE.search(output)
-    if missing and any(words in text for words in _NOT_PULLED) and "RUN" not in step:
-        return errors.BaseImageMissing(uri=uri, base=missing[1].strip('"'), reason=_last_error(output))
-    shown = "\n".join(f"  {line}" for line in output.rstrip().splitlines()[-SHOWN_LINES:])
-    return errors.BuildFailed(uri=uri, step=step, output=shown, log=request.log)
-
-
-def _is_push(text: str, uri: str) -> bool:
-    last = _last_error(text)
-    return ("failed to push" in last or "exporting to image" in text.rpartition(" > ")[2]) and (
-        parse(uri).repository.lower() in last or "push" in last
-    )
-
-
-def _last_error(output: str) -> str:
-    """The line that sums up, without BuildKit's words for "it failed"."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    said = next((line for line in reversed(lines) if line.lower().startswith("error")), lines[-1] if lines else "")
-    return re.sub(r"^(error:? *)?(failed to solve:? *)?(rpc error: code = \w+ desc = )?", "", said, flags=re.IGNORECASE)
-
-
 # --- effects
-
-
-def find_engine(build: NamedBuild) -> Engine:
-    """The engine that is there.
-
-    Raises:
-        StepError: there is none, it does not answer, or it cannot build for these platforms.
-    """
-    command = shutil.which("docker")
-    if command is None:
-        raise errors.DockerMissing(uri=build.uri)
-    asked = _ask(command, "version", "--format={{.Server.Version}}")
-    if asked.returncode:
-        reason = asked.stderr.strip().splitlines()[-1] if asked.stderr.strip() else "it said nothing"
-        kind = errors.EngineForbidden if "permission denied" in reason.lower() else errors.EngineUnreachable
-        raise kind(uri=build.uri, reason=reason.rstrip("."))
-    engine = Engine(command=command, buildx=_ask(command, "buildx", "version").returncode == 0)
-    if not engine.buildx and len(build.platforms) > 1:
-        reason = "there is no buildx, without which an image can be built for one platform only"
-        raise errors.SeveralPlatforms(uri=build.uri, platforms=build.platforms, reason=reason)
-    return engine
 
 
 def build_and_push(engine: Engine, request: Request, environ: Mapping[str, str], show: Show) -> None:
@@ -158,7 +89,7 @@ def build_and_push(engine: Engine, request: Request, environ: Mapping[str, str],
         StepError: it cannot be built or pushed.
     """
     build = request.build
-    options = tuple(secret_option(secret, build.uri, environ) for secret in build.secrets)
+    options = secret_options(build, environ)
     hidden = tuple(_secret_values(options, environ))
     log = Path(request.log)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -170,25 +101,13 @@ def build_and_push(engine: Engine, request: Request, environ: Mapping[str, str],
             file.write(f"{line}\n")
             show(line)
 
-        commands: list[tuple[Literal["build", "push"], list[str]]] = [
-            ("build", build_command(engine, request, options))
-        ]
+        commands: list[tuple[Doing, list[str]]] = [("build", build_command(engine, request, options))]
         if not engine.buildx:
             commands.append(("push", [engine.command, "push", build.uri]))
         for doing, command in commands:
             output = _run(command, _sent(request) if doing == "build" else iter(()), environ, note)
             if output is not None:
-                raise failure(request, output, doing)
-
-
-def remove(uri: str) -> bool:
-    """Remove an image from the engine, if it is there. Gives whether it was."""
-    command = shutil.which("docker")
-    return command is not None and _ask(command, "image", "rm", uri).returncode == 0
-
-
-def _ask(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+                raise failure(build, output, doing=doing, log=request.log)
 
 
 def _sent(request: Request) -> Iterator[bytes]:

@@ -75,6 +75,20 @@ class EngineForbidden(StepError):
         )
 
 
+class BuildxMissing(StepError):
+    """The client leaves BuildKit to a plugin that is not there."""
+
+    uri: str
+    command: str
+
+    @property
+    def message(self) -> str:
+        return (
+            f"`{self.uri}` has to be built, and `{self.command}` builds with buildx, which is missing; install "
+            "docker-buildx"
+        )
+
+
 class SeveralPlatforms(StepError):
     """What is installed builds for one platform at a time."""
 
@@ -169,17 +183,6 @@ class BuildFailed(StepError):
     def message(self) -> str:
         at = f" at `{self.step}`" if self.step else ""
         return f"building `{self.uri}` failed{at}; the whole log is in {self.log}\n{self.output}".rstrip()
-
-
-class BuildContextGone(StepError):
-    """The context of an image was deleted under a running deploy."""
-
-    uri: str
-    path: str
-
-    @property
-    def message(self) -> str:
-        return f"building `{self.uri}`: its files in {self.path} are gone; run the same again"
 
 
 class PushedImageMissing(StepError):

@@ -124,7 +124,7 @@ def clean(project: Project, target: Target, *, dryrun: bool) -> tuple[str, ...]:
     found = tuple(uri for uri in (result.images if result else ()) if building.was_built(folder, uri))
     if not dryrun:
         for uri in found:
-            building.forget(folder, uri)
+            building.forget(folder, uri, project.environ)
     return found
 
 
