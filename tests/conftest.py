@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.engine.fixtures import engine as engine
+from tests.engine.fixtures import image_name as image_name
 from tests.repository import Repository, small
 
 
