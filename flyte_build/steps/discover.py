@@ -166,6 +166,7 @@ def python_files(project: Project, target: Target) -> tuple[tuple[str, ...], Tra
 
     Raises:
         PathLeavesRoot
+        FileUnreadable: a folder cannot be listed, so nobody knows what it declares.
         NoEnvironments: there are none.
     """
     root = project.root(target)
@@ -181,6 +182,8 @@ def python_files(project: Project, target: Target) -> tuple[tuple[str, ...], Tra
     rules = ignore.load(root, target.exclude)
     below = path.relative_to(root).as_posix()
     scan = ignore.scan(root, rules, below, keep_folder=_visible if target.recursive else _none)
+    for refused in scan.refused:
+        _require_open(root, refused)
     files = tuple(p for p in scan.files if p.endswith(".py") and os.path.basename(p) != "__init__.py")
     if not files:
         raise errors.NoEnvironments(target=target.name, path=target.path)
@@ -191,6 +194,16 @@ def python_files(project: Project, target: Target) -> tuple[tuple[str, ...], Tra
         folders=scan.folders,
         missing=(*scan.missing, *rules.missing),
     )
+
+
+def _require_open(root: Path, path: str) -> None:
+    """Lets pass what holds no code: special files, and links that lead nowhere or out."""
+    try:
+        os.listdir(root / path)
+    except PermissionError as error:
+        raise errors.FileUnreadable(path=path, reason=error.strerror or str(error)) from error
+    except OSError:
+        pass
 
 
 def _visible(name: bytes) -> bool:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.repository import Ran, Repository, environment, failures
+from tests.unprivileged import bound
 
 
 class Case(NamedTuple):
@@ -688,6 +689,22 @@ def test_a_path_that_leads_out_of_its_root_says_where_to(tmp_path: Path) -> None
         {
             "discover:job": "[targets.job] path: `app/job.py` leads to `elsewhere/job.py`, which is outside the root "
             "`app`; put the file itself there, or set `root_dir` to a folder that holds both"
+        },
+    )
+
+
+@pytest.mark.error("FileUnreadable")
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+    repository = Repository(tmp_path, {"jobs/job.py": environment("job"), "jobs/closed/other.py": environment("other")})
+    repository.write("deploy.toml", '[targets.jobs]\npath = "jobs"\nrecursive = true\n')
+    (tmp_path / "jobs/closed").chmod(0)
+    ran = repository.doit(under=bound())
+    (tmp_path / "jobs/closed").chmod(0o700)
+    assert (ran.code, failures(ran)) == (
+        1,
+        {
+            "discover:jobs": "jobs/closed: cannot be read: Permission denied; make it readable, "
+            "or leave it out with `exclude`"
         },
     )
 
