@@ -34,14 +34,16 @@ class ReceiptDatabase(JsonDB):  # type: ignore[misc]
     def remove(self, task_id: str) -> None:
         from flyte_build import graph
 
-        graph.forget(task_id)
+        with graph.ended_by_failure():
+            graph.forget(task_id)
         self._changed = self._changed or self.in_(task_id)
         super().remove(task_id)
 
     def remove_all(self) -> None:
         from flyte_build import graph
 
-        graph.forget_all()
+        with graph.ended_by_failure():
+            graph.forget_all()
         self._changed = True
         super().remove_all()
 
@@ -52,5 +54,6 @@ class ReceiptDatabase(JsonDB):  # type: ignore[misc]
 
         graph.project().index.save()
         if self._changed:
-            graph.project().state.create()
-            write_atomically(Path(self.name), self.codec.encode(self._db).encode())
+            with graph.ended_by_failure():
+                graph.project().state.create()
+                write_atomically(Path(self.name), self.codec.encode(self._db).encode())

@@ -276,10 +276,10 @@ def _guarded(work: Callable[[], Any]) -> dict[str, Any] | TaskFailed:
 
 
 def _clean(target: str, step: str, dryrun: bool) -> None:
-    with project().working_alone(_tell_waiting):
+    with ended_by_failure(), project().working_alone(_tell_waiting):
         found = pipeline.clean(project(), project().manifest.targets[target], step, dryrun=dryrun)
-    for path in found:
-        tell(f"{step}:{target} - {'would remove' if dryrun else 'removed'} {path}")
+    for what in found:
+        tell(f"{step}:{target} - {'would remove' if dryrun else 'removed'} {what}")
 
 
 def _serving(endpoint: str) -> None:
@@ -317,6 +317,23 @@ def forget(task_id: str) -> None:
     if found is not None and not _Run.started:
         with project().working_alone(_tell_waiting):
             pipeline.forget(project(), *found)
+
+
+@contextlib.contextmanager
+def ended_by_failure() -> Iterator[None]:
+    """For what is done outside of steps, whose failures doit would show as tracebacks: a message, and the code 1.
+
+    In a run the steps fail for the same reason, and their messages must be shown to the end; all that is lost then are
+    records of doit's own, which hold nothing that cannot be found again.
+
+    Raises:
+        SystemExit
+    """
+    try:
+        yield
+    except StepError as error:
+        if not _Run.started:
+            raise SystemExit(f"ERROR: {error.message}") from error
 
 
 def forget_all() -> None:

@@ -11,6 +11,7 @@ import msgspec
 from flyte_build.errors import StepNotDone
 from flyte_build.model import Fresh, Stale, Target, Value, Verdict
 from flyte_build.state import receipts
+from flyte_build.state.folder import unwritable
 from flyte_build.state.receipts import Lost, Receipt
 from flyte_build.steps import Outcome, bundle, deploy, discover, images, serialize, upload
 
@@ -145,20 +146,27 @@ def _unseen(outcome: Outcome, reason: str) -> Iterator[str]:
 
 
 def _discard_changed_outputs(project: Project, receipt: Receipt | Lost) -> None:
-    """A step takes a file that is there under a digest for its own; so one with another content must go first."""
+    """A step takes a file that is there under a digest for its own; so one with another content must go first.
+
+    Raises:
+        StateUnwritable: it cannot be removed.
+    """
     outputs = receipt.outputs if isinstance(receipt, Receipt) else {}
     for name, content in outputs.items():
         path = project.state.root / name
         if project.index.digest(str(path)) != content:
             if path.is_relative_to(project.state.root):
-                path.unlink(missing_ok=True)
+                with unwritable(path):
+                    path.unlink(missing_ok=True)
             project.index.forget(str(path))
 
 
 def forget(project: Project, target: str, step: str) -> None:
     """Make a step not done, so that the next run does it again from its beginning."""
     receipts.forget(project.state.receipt(target, step))
-    project.state.journal(target, step).unlink(missing_ok=True)
+    journal = project.state.journal(target, step)
+    with unwritable(journal):
+        journal.unlink(missing_ok=True)
 
 
 def clean(project: Project, target: Target, step: str, *, dryrun: bool = False) -> tuple[str, ...]:
@@ -170,5 +178,6 @@ def clean(project: Project, target: Target, step: str, *, dryrun: bool = False) 
     if not dryrun:
         forget(project, target.name, step)
         for path in found:
-            (project.state.root / path).unlink()
+            with unwritable(project.state.root / path):
+                (project.state.root / path).unlink()
     return (*(f"{project.state.root.name}/{path}" for path in found), *(f"image {uri}" for uri in built))

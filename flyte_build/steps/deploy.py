@@ -236,7 +236,7 @@ class Journal:
     def _read(self) -> set[str]:
         try:
             text = self._path.read_text(errors="replace")
-        except FileNotFoundError:
+        except OSError:
             return set()
         head, *names = text.split("\n")
         return set(names[:-1]) if head == self._head else set()

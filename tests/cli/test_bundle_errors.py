@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from tests.archives import noise
-from tests.namespaces import with_small_disk
 from tests.repository import WORKFLOW, Ran, Repository, environment, failures
 from tests.unprivileged import bound
 
@@ -175,43 +172,6 @@ def test_a_module_that_is_gone_when_it_is_to_be_bundled_is_named(repository: Rep
         {
             "bundle:fraud": "rates.py: was there a moment ago, and is gone; deploy again, "
             "or leave it out with `exclude` if it comes and goes"
-        },
-    )
-
-
-@pytest.mark.error("StateUnwritable")
-def test_a_file_in_the_place_of_the_state_folder_is_named(repository: Repository) -> None:
-    repository.write(".flyte-build", "")
-    ran = repository.doit()
-    assert (ran.code, failures(ran)) == (
-        1,
-        {
-            "discover:fraud": f"{repository.folder}/.flyte-build/.gitignore: cannot be written: File exists; "
-            "free some space, make the folder writable, or remove what is in its place"
-        },
-    )
-
-
-@pytest.mark.error("StateUnwritable")
-def test_a_full_disk_is_named(repository: Repository) -> None:
-    (repository.folder / "noise.bin").write_bytes(noise(64 << 10))
-    repository.write("deploy.toml", repository.read("deploy.toml") + 'include = ["noise.bin"]\n')
-    ran = repository.doit(under=with_small_disk(".flyte-build/bundles", "size=16k"))
-    place = rf"{re.escape(str(repository.folder))}/\.flyte-build/bundles/[0-9a-f]{{32}}\.tar\.gz"
-    mend = "free some space, make the folder writable, or remove what is in its place"
-    assert (ran.code, list(failures(ran))) == (1, ["bundle:fraud"])
-    assert re.fullmatch(f"{place}: cannot be written: No space left on device; {mend}", failures(ran)["bundle:fraud"])
-
-
-@pytest.mark.error("StateUnwritable")
-def test_a_disk_that_is_full_when_tasks_are_registered_is_named(repository: Repository) -> None:
-    # One for the folder, and one for the receipt of each step before.
-    ran = repository.doit(under=with_small_disk(".flyte-build/targets/fraud", "nr_inodes=6"))
-    assert (ran.code, failures(ran)) == (
-        1,
-        {
-            "deploy:fraud": f"{repository.folder}/.flyte-build/targets/fraud/deploy.log: cannot be written: No space "
-            "left on device; free some space, make the folder writable, or remove what is in its place"
         },
     )
 
