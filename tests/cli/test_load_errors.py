@@ -718,7 +718,7 @@ def test_failing_targets_stop_no_other_and_their_messages_come_last(ran: Ran) ->
     assert lines[summary].startswith(f"{len(CASES) + 1} targets: 1 done, {len(CASES)} failed  ")
     assert lines[summary + 1 : summary + 3] == ["", "FAILED discover:raises"]
     assert "failed    raises  at discover" in lines[:summary]
-    assert "failed    layers  at images" in lines[:summary]
+    assert "failed    reference  at images" in lines[:summary]
 
 
 def test_none_of_our_own_code_is_in_a_message(ran: Ran) -> None:
