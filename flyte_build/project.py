@@ -59,7 +59,9 @@ class Project:
         self._resolved: dict[str, Path] = {}
         self._open: dict[tuple[int, str], Any] = {}
         self._opening = threading.RLock()
-        self._receipts: dict[Path, tuple[tuple[int, int], Receipt | Lost]] = {}
+        self._worlds: dict[tuple[str, ...], World] = {}
+        self._places: dict[str, str] = {}
+        self._receipts: dict[str, tuple[tuple[int, int], Receipt | Lost]] = {}
 
     @contextlib.contextmanager
     def working_alone(self, waiting: Callable[[Holder], None]) -> Iterator[None]:
@@ -86,7 +88,11 @@ class Project:
             self.lock.release()
 
     def world(self, target: Target) -> World:
-        return World(self.folder, self.state.root, self.index, self.visible_environ(target))
+        known = self._worlds.get(target.pass_env)
+        if known is None:
+            known = World(self.folder, self.state.root, self.index, self.visible_environ(target))
+            self._worlds[target.pass_env] = known
+        return known
 
     def visible_environ(self, target: Target) -> dict[str, str]:
         """The environment variables that a target's code sees while it loads."""
@@ -106,8 +112,12 @@ class Project:
 
     def place(self, path: str) -> str:
         """Where a path of the manifest leads: relative to the manifest's folder if it is in there."""
-        place, folder = str(self.resolved(path)), str(self.resolved("."))
-        return place.removeprefix(os.path.join(folder, "")) if place != folder else "."
+        known = self._places.get(path)
+        if known is None:
+            place, folder = str(self.resolved(path)), str(self.resolved("."))
+            known = place.removeprefix(os.path.join(folder, "")) if place != folder else "."
+            self._places[path] = known
+        return known
 
     @functools.cached_property
     def installed_distributions(self) -> str:
@@ -125,13 +135,13 @@ class Project:
 
     def receipt(self, target: str, step: str) -> Receipt | Lost:
         """The receipt of a step, read again only when it was written again."""
-        path = self.state.receipt(target, step)
+        path = self.state.receipt_path(target, step)
+        known = self._receipts.get(path)
         try:
             found = os.stat(path)
         except OSError:
             return receipts.load(path)
         signature = (found.st_ino, found.st_mtime_ns)
-        known = self._receipts.get(path)
         if known is None or known[0] != signature:
             known = self._receipts[path] = (signature, receipts.load(path))
         return known[1]

@@ -33,6 +33,15 @@ class Signature(NamedTuple):
     mode: int
 
 
+class Importable(NamedTuple):
+    """Names in a folder, as imports ask for them. Links count as files and as folders."""
+
+    folders: set[str]
+    files: set[str]
+    extensions: set[str]
+    """Of files with compiled modules, the part before the first dot."""
+
+
 class _Saved(msgspec.Struct):
     format: int
     files: dict[str, tuple[Signature, str]]
@@ -53,8 +62,12 @@ class FileIndex:
         self._digests: dict[str, str] = {}
         self._listings: dict[str, tuple[str, ...] | None] = {}
         self._modes: dict[str, int] = {}
+        self._states: dict[str, str] = {}
+        self._kinds: dict[str, str] = {}
         self.modules: dict[tuple[str, str], str] = {}
         """Folder and name -> what `find_module` found: each target asks again."""
+        self.importable: dict[str, Importable] = {}
+        """Folder -> its entries, as `find_module` asks for them."""
         self._learnt = False
 
     def digest(self, path: str) -> str:
@@ -66,8 +79,12 @@ class FileIndex:
 
     def state(self, path: str) -> str:
         """Digest and executable bit, `DIGEST:x` or `DIGEST:-`; empty when there is no such file."""
-        content = self.digest(path)
-        return content and f"{content}:{'x' if self._modes[path] & stat.S_IXUSR else '-'}"
+        known = self._states.get(path)
+        if known is None:
+            content = self.digest(path)
+            known = content and f"{content}:{'x' if self._modes[path] & stat.S_IXUSR else '-'}"
+            self._states[path] = known
+        return known
 
     def listing(self, folder: str) -> tuple[str, ...] | None:
         """Sorted entries of a folder, as `entry_text` spells them; None when there is no such folder."""
@@ -75,9 +92,18 @@ class FileIndex:
             self._listings[folder] = self._list(folder)
         return self._listings[folder]
 
+    def kind(self, path: str) -> str:
+        """What there is, as the function `kind` names it."""
+        known = self._kinds.get(path)
+        if known is None:
+            known = self._kinds[path] = kind(path)
+        return known
+
     def forget(self, path: str) -> None:
         """Look at a file again: this run writes it."""
         self._digests.pop(path, None)
+        self._states.pop(path, None)
+        self._kinds.pop(path, None)
 
     def save(self) -> None:
         """Keep what was learnt, where it can be written. Entries that this run did not look at stay."""

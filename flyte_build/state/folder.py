@@ -33,6 +33,7 @@ class StateFolder:
         """`variant` keeps apart the receipts of what is deployed in more than one way, such as with another profile."""
         self.root = root
         self._variant = f"@{quote(variant, safe='=,')}" if variant else ""
+        self._folders: dict[tuple[str, bool], str] = {}
 
     @property
     def index(self) -> Path:
@@ -64,7 +65,14 @@ class StateFolder:
         return self.root / "targets" / f"{quote(name, safe='')}{variant}"
 
     def receipt(self, target: str, step: str) -> Path:
-        return self.target(target, step) / f"{step}.json"
+        return Path(self.receipt_path(target, step))
+
+    def receipt_path(self, target: str, step: str) -> str:
+        """The same as text: a run asks for hundreds, and making a `Path` takes longer than reading the file."""
+        folder = self._folders.get((target, step in _LOCAL))
+        if folder is None:
+            folder = self._folders[target, step in _LOCAL] = str(self.target(target, step))
+        return f"{folder}/{step}.json"
 
     def journal(self, target: str, step: str) -> Path:
         """What a step that was interrupted has done so far."""

@@ -7,12 +7,11 @@ checkout.
 from __future__ import annotations
 
 import os
-from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 
 from flyte_build.model import Value
 from flyte_build.state import digest
-from flyte_build.state.files import FileIndex, kind
+from flyte_build.state.files import FileIndex, Importable
 
 EXTENSION_SUFFIXES = (".so", ".pyd")
 
@@ -38,27 +37,34 @@ def changed(trace: Trace, folder: str, index: FileIndex, environ: Mapping[str, s
     """The first difference between a trace and the world, in words; empty when there is none."""
     if trace.opaque:
         return f"{trace.opaque[0]}, whose inputs cannot be seen"
+    base = os.path.join(folder, "")
     for path, recorded in trace.files.items():
-        absolute = os.path.join(folder, path)
+        absolute = _absolute(base, path)
         now = index.state(absolute) if ":" in recorded else index.digest(absolute)
         if now != recorded:
             return _difference(path, recorded, now)
     for path, names in trace.imports.items():
-        listed = index.listing(os.path.join(folder, path))
+        absolute = os.path.join(folder, path)
+        listed = index.listing(absolute)
         for name, recorded in names.items():
-            if find_module(name, os.path.join(folder, path), listed, index) != recorded:
+            if find_module(name, absolute, listed, index) != recorded:
                 return f"import of `{name}` finds another file in {path or '.'}"
     for path, recorded in trace.folders.items():
         if listing_digest(index.listing(os.path.join(folder, path))) != recorded:
             return f"files in {path or '.'} changed"
     for path, recorded in trace.exists.items():
-        now = kind(os.path.join(folder, path))
+        now = index.kind(_absolute(base, path))
         if now != recorded:
             return f"{path} is now {now or 'gone'}"
     for name, recorded in trace.environment.items():
         if variable_digest(name, environ.get(name)) != recorded:
             return f"environment variable `{name}` changed"
     return ""
+
+
+def _absolute(base: str, path: str) -> str:
+    """`os.path.join`, which takes longer than the rest of a comparison."""
+    return path if path.startswith("/") else base + path
 
 
 def listing_digest(entries: Iterable[str] | None) -> str:
@@ -84,26 +90,30 @@ def find_module(name: str, folder: str, listed: tuple[str, ...] | None, index: F
 
 
 def _find_module(name: str, folder: str, listed: tuple[str, ...], index: FileIndex) -> str:
-    entries = _starting_with(name, listed)
-    is_folder = any(entry.startswith(f"{name}/") for entry in entries)
-    inside = index.listing(os.path.join(folder, name)) if is_folder else None
-    if inside is not None and "__init__.py" in _file_names(_starting_with("__init__.py", inside)):
-        return "package"
-    files = _file_names(entries)
-    if any(file.startswith(f"{name}.") and file.endswith(EXTENSION_SUFFIXES) for file in files):
+    here = _importable(folder, listed, index)
+    inside = None
+    if name in here.folders:
+        path = os.path.join(folder, name)
+        inside = index.listing(path)
+        if inside is not None and "__init__.py" in _importable(path, inside, index).files:
+            return "package"
+    if name in here.extensions:
         return "extension"
-    if f"{name}.py" in files:
+    if f"{name}.py" in here.files:
         return "module"
     return "" if inside is None else "namespace"
 
 
-def _starting_with(name: str, listed: tuple[str, ...]) -> tuple[str, ...]:
-    return listed[bisect_left(listed, name) : bisect_left(listed, f"{name}\U0010ffff")]
-
-
-def _file_names(entries: tuple[str, ...]) -> set[str]:
-    """Names of what is no folder, links among them."""
-    return {entry.partition("/@")[0] for entry in entries if not entry.endswith("/")}
+def _importable(folder: str, listed: tuple[str, ...], index: FileIndex) -> Importable:
+    known = index.importable.get(folder)
+    if known is None:
+        files = {entry.partition("/@")[0] for entry in listed if not entry.endswith("/")}
+        known = index.importable[folder] = Importable(
+            folders={entry.partition("/")[0] for entry in listed if "/" in entry},
+            files=files,
+            extensions={file.partition(".")[0] for file in files if file.endswith(EXTENSION_SUFFIXES)},
+        )
+    return known
 
 
 def _difference(path: str, recorded: str, now: str) -> str:

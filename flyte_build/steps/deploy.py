@@ -111,7 +111,8 @@ def _trace(project: Project, backend: Backend) -> Trace:
     assert isinstance(backend, EmbeddedBackend)
     path = project.state.backend / IDENTITY
     write_unless_there(path, backend.identity)
-    project.index.forget(str(path))
+    for written in (path, project.state.backend / FILE):
+        project.index.forget(str(written))
     folder = os.path.relpath(project.state.backend, project.folder)
     return Trace(files={f"{folder}/{IDENTITY}": digest.of_bytes(backend.identity)}, exists={f"{folder}/{FILE}": "file"})
 
