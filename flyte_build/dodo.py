@@ -16,6 +16,7 @@ from flyte_build import graph
 __all__ = [
     "DOIT_CONFIG",
     "task_bundle",
+    "task_check",
     "task_deploy",
     "task_discover",
     "task_images",
@@ -55,6 +56,10 @@ def task_deploy() -> Iterator[graph.Task]:
 
 def task_plan() -> Iterator[graph.Task]:
     return graph.plan_tasks()
+
+
+def task_check() -> Iterator[graph.Task]:
+    return graph.check_tasks()
 
 
 def task_serve() -> graph.Task:

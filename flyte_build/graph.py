@@ -28,7 +28,16 @@ from flyte_build.errors import ManifestError, Place, StateBusy, StepError, Unkno
 from flyte_build.manifest import Manifest, read_manifest
 from flyte_build.model import Fresh, Stale, Target
 from flyte_build.project import Project
-from flyte_build.report import JsonReporter, Reporter, progress_writer, say, say_at_once, tell, waiting_text
+from flyte_build.report import (
+    JsonReporter,
+    Reporter,
+    check_line,
+    progress_writer,
+    say,
+    say_at_once,
+    tell,
+    waiting_text,
+)
 from flyte_build.state.folder import NAME as STATE_FOLDER
 from flyte_build.state.lock import Holder
 
@@ -98,7 +107,7 @@ def check_words(words: Iterable[str], targets: Collection[str]) -> None:
     for word in words:
         step, colon, name = word.partition(":")
         found = fnmatch.filter(targets, name) if "*" in word else name in targets
-        if colon and step in _DOCS.keys() | {"plan"} and not found:
+        if colon and step in _DOCS.keys() | {"plan", "check"} and not found:
             raise UnknownTarget(word=word, known=tuple(targets))
 
 
@@ -205,6 +214,18 @@ def plan_tasks() -> Iterator[Task]:
         }
 
 
+def check_tasks() -> Iterator[Task]:
+    """One task per target that loads it twice. It needs no step, and leaves nothing."""
+    yield {"name": None, "doc": "load each target twice, and say what differs"}
+    for target in project().manifest.targets.values():
+        yield {
+            "name": target.name,
+            "doc": f"load twice, and say what differs: {target.path}",
+            "actions": [(_check, [target.name])],
+            "io": _NO_CAPTURE,
+        }
+
+
 def serve_task() -> Task:
     return {
         "doc": f"serve the embedded control plane (port={DEFAULT_PORT}) for the flyte CLI",
@@ -262,6 +283,17 @@ def _plan(target: str) -> dict[str, Any] | TaskFailed:
     from flyte_build.planning import plan
 
     return _guarded(lambda: plan(project(), project().manifest.targets[target]))
+
+
+def _check(target: str) -> TaskFailed | None:
+    from flyte_build.checking import check
+
+    try:
+        check(project(), project().manifest.targets[target])
+    except StepError as error:
+        return TaskFailed(error.message)
+    check_line(target, variables().get("output", "text"))
+    return None
 
 
 def _guarded(work: Callable[[], Any]) -> dict[str, Any] | TaskFailed:

@@ -19,7 +19,7 @@ import msgspec
 STEP_ORDER = ("discover", "images", "bundle", "upload", "serialize", "deploy")
 _STATUSES = ("done", "unchanged", "fresh", "failed", "ignored", "unfinished")
 _PLAN = "plan:"
-OWN_TASKS = ("plan", "serve")
+OWN_TASKS = ("plan", "check", "serve")
 """Tasks of ours that tell the user themselves what they do."""
 _BUILD_STEP = re.compile(r"#\d+ \[|building at ")
 _CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x1f]")
@@ -407,6 +407,14 @@ class _InOrder:
         text = self._there.get(name)
         if text:
             tell(text)
+
+
+def check_line(target: str, output: str) -> None:
+    """A target that passed."""
+    if output == "jsonl":
+        tell(msgspec.json.encode({"event": "check", "status": "same", "target": target}, order="sorted").decode())
+    else:
+        tell(f"{target}: declares the same, loaded twice")
 
 
 def _plan_text(plan: Mapping[str, Any]) -> str:

@@ -128,6 +128,53 @@ class NotHermetic(StepError):
         )
 
 
+_OTHERWISE = "from a copy elsewhere, with another hash seed, and files and folders in another order"
+
+
+class NotDeterministic(StepError):
+    """Code that is loaded again, the files being the same, declares something else."""
+
+    target: str
+    differences: tuple[str, ...]
+    """Each with its file and line, and the field."""
+
+    @property
+    def message(self) -> str:
+        head = (
+            f"{settings_of(self.target)}: loaded again {_OTHERWISE}, the code declares something else; "
+            "sort what has no order, and use nothing of the machine, the time or the place"
+        )
+        return "\n".join((head, *self.differences))
+
+
+class LoadsHereOnly(StepError):
+    """Code loads where it is, and fails in a copy of the folder."""
+
+    target: str
+    reason: str
+
+    @property
+    def message(self) -> str:
+        return (
+            f"{settings_of(self.target)}: loads here, and not {_OTHERWISE}; "
+            f"let it depend on files of the repository alone\n{self.reason}"
+        )
+
+
+class LoadsElsewhereOnly(StepError):
+    """Code fails where it is, and loads in a copy of the folder."""
+
+    target: str
+    reason: str
+
+    @property
+    def message(self) -> str:
+        return (
+            f"{settings_of(self.target)}: loads {_OTHERWISE}, and not here; "
+            f"let it not depend on the order of files\n{self.reason}"
+        )
+
+
 class ModuleImportedTwice(StepError):
     """One file was imported under two module names."""
 

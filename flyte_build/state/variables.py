@@ -7,10 +7,12 @@ BASE_VARIABLES = (
     *("SYSTEMROOT", "TEMP", "TMP", "TMPDIR", "USER", "VIRTUAL_ENV"),
 )
 """What Python itself needs."""
+HASH_SEED, OTHER_HASH_SEED = "0", "1"
+"""Of every load, and of the one that `doit check` compares it with."""
 FIXED_VARIABLES = {
     "LC_ALL": "C.UTF-8",
     "PYTHONDONTWRITEBYTECODE": "1",
-    "PYTHONHASHSEED": "0",
+    "PYTHONHASHSEED": HASH_SEED,
     "PYTHONUNBUFFERED": "1",
     "TZ": "UTC",
 }

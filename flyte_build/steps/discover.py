@@ -144,6 +144,23 @@ def _contexts(discovery: Discovery) -> Iterable[str]:
     return dict.fromkeys(build.context for build in builds if build is not None and build.context)
 
 
+def load_again(project: Project, target: Target, elsewhere: str) -> Discovery:
+    """Run the target's files and keep nothing.
+
+    Args:
+        elsewhere: a copy of the manifest's folder to load instead, otherwise than usual: see `LoadRequest`.
+
+    Raises:
+        StepError: as `run`.
+    """
+    files, _ = python_files(project, target)
+    loaded = _load(project, target, files[::-1] if elsewhere else files, elsewhere)
+    if loaded.failure is not None:
+        raise loaded.failure.revive()
+    assert loaded.discovery is not None
+    return loaded.discovery
+
+
 def _files_digest(discovery: Discovery) -> str:
     includes = [f"include:{entry}" for environment in discovery.environments for entry in environment.include]
     return digest.of_parts("files", (*discovery.loaded_files, *includes))
@@ -233,14 +250,15 @@ def trace_of_walk(
 # --- the worker
 
 
-def _load(project: Project, target: Target, files: tuple[str, ...]) -> LoadResult:
+def _load(project: Project, target: Target, files: tuple[str, ...], elsewhere: str = "") -> LoadResult:
     from flyte_build.worker.protocol import LoadRequest, LoadResult
 
     visible = project.visible_environ(target)
     with tempfile.TemporaryDirectory(prefix="flyte-build-") as scratch:
         paths = {name: os.path.join(scratch, name) for name in ("result", "output", "stacks", "progress")}
         request = LoadRequest(
-            folder=str(project.folder),
+            folder=elsewhere or str(project.folder),
+            moved_from=str(project.folder) if elsewhere else "",
             target=target,
             files=files,
             environ={name: os.fsencode(visible[name]) for name in target.pass_env if name in visible},
@@ -248,9 +266,10 @@ def _load(project: Project, target: Target, files: tuple[str, ...]) -> LoadResul
             state=str(project.state.root),
             **paths,
         )
+        from flyte_build.state.variables import HASH_SEED, OTHER_HASH_SEED
         from flyte_build.steps.workers import shared_zygote
 
-        status = shared_zygote(project).run(request)
+        status = shared_zygote(project, OTHER_HASH_SEED if elsewhere else HASH_SEED).run(request)
         try:
             return msgspec.json.decode(Path(request.result).read_bytes(), type=LoadResult)
         except FileNotFoundError:

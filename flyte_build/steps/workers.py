@@ -14,7 +14,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from flyte_build.state.variables import BASE_VARIABLES, FIXED_VARIABLES
+from flyte_build.state.variables import BASE_VARIABLES, FIXED_VARIABLES, HASH_SEED
 
 if TYPE_CHECKING:
     from flyte_build.project import Project
@@ -123,10 +123,10 @@ class Zygote:
             os.killpg(child, signal.SIGKILL)
 
 
-def shared_zygote(project: Project) -> Zygote:
+def shared_zygote(project: Project, hash_seed: str = HASH_SEED) -> Zygote:
     """The zygote of this process and environment."""
     base = {name: project.environ[name] for name in BASE_VARIABLES if name in project.environ}
-    environ = {**base, **FIXED_VARIABLES}
+    environ = {**base, **FIXED_VARIABLES, "PYTHONHASHSEED": hash_seed}
     worker = (os.getpid(), *sorted(environ.items()))
     with _sharing:
         zygote = _shared.get(worker)

@@ -9,7 +9,7 @@ import pathlib
 import posix
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.machinery import SourceFileLoader
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
@@ -117,6 +117,42 @@ def wrap_processes(recorder: Recorder) -> None:
 def starting_line(thread: threading.Thread) -> str:
     """The user's line that started a thread in which no code of the user's may be at work; empty: none did."""
     return str(getattr(thread, _STARTED_BY, ""))
+
+
+def list_backwards() -> None:
+    """Have folders listed in the opposite order, which a file system may do as well."""
+    listdir, scandir = os.listdir, os.scandir
+
+    def listed(path: Any = None) -> list[Any]:
+        return listdir(path)[::-1]
+
+    def scanned(path: Any = None) -> _Entries:
+        with scandir(path) as entries:
+            return _Entries(list(entries)[::-1])
+
+    os.listdir, os.scandir = listed, scanned  # type: ignore[assignment]
+
+
+class _Entries:
+    """What `os.scandir` gives, in an order of our own."""
+
+    def __init__(self, entries: list[os.DirEntry[Any]]) -> None:
+        self._entries = iter(entries)
+
+    def __iter__(self) -> Iterator[os.DirEntry[Any]]:
+        return self._entries
+
+    def __next__(self) -> os.DirEntry[Any]:
+        return next(self._entries)
+
+    def __enter__(self) -> _Entries:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._entries = iter(())
 
 
 def _asks_kind_only(frame: FrameType) -> bool:

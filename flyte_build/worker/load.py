@@ -17,8 +17,9 @@ from flyte_build import errors, sdk
 from flyte_build.model import Discovery, EnvironmentDraft, ImageDraft
 from flyte_build.state.files import encodable
 from flyte_build.state.variables import BASE_VARIABLES
+from flyte_build.worker.hooks import list_backwards
 from flyte_build.worker.images import ImagePlanner
-from flyte_build.worker.places import is_users
+from flyte_build.worker.places import is_installed, is_users
 from flyte_build.worker.protocol import Failure, LoadRequest, LoadResult
 from flyte_build.worker.record import Recorder
 
@@ -46,11 +47,20 @@ def _enter(root: Path, request: LoadRequest) -> None:
     os.chdir(root)
     os.environ.update({name: os.fsdecode(value) for name, value in request.environ.items()})
     target = request.target
+    if request.moved_from:
+        sys.path[:] = [_moved(path, request) for path in sys.path]
+        list_backwards()
     own = [str(root)]
     if (target.environments or target.names) and target.sync_local_sys_paths:
         # As `flyte deploy FILE ENV` does: a file may import its siblings by their bare names.
         own.append(str((Path(request.folder) / target.path).resolve().parent))
     sys.path[:] = [*dict.fromkeys(own), *(path for path in sys.path if path not in ("", *own))]
+
+
+def _moved(path: str, request: LoadRequest) -> str:
+    """An entry of the import path, in the copy if it was in the folder."""
+    inside = os.path.join(path, "").startswith(os.path.join(request.moved_from, ""))
+    return request.folder + path[len(request.moved_from) :] if inside and not is_installed(path) else path
 
 
 # --- importing

@@ -25,6 +25,11 @@ def installed_folders() -> tuple[str, ...]:
     return tuple(sorted(os.path.join(os.path.realpath(path), "") for path in {*paths, own} if path))
 
 
+def is_installed(folder: str) -> bool:
+    """Whether a folder is Python's, or one that distributions are installed in."""
+    return os.path.join(folder, "").startswith(installed_folders())
+
+
 def is_users(path: str) -> bool:
     """Whether a source file is the user's: not Python's, not an installed distribution's, not ours."""
     return os.path.isabs(path) and not path.startswith((*installed_folders(), SDK))

@@ -37,6 +37,9 @@ class LoadRequest(Value, frozen=True):
     """Where the file that is being imported is noted."""
     state: str
     """The state folder, where the contexts of images are kept."""
+    moved_from: str = ""
+    """The folder that this one is a copy of, to see whether the code declares the same in it. Folders are then listed
+    backwards. Empty: it is the folder itself."""
 
 
 class Failure(Value, frozen=True):

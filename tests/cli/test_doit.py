@@ -154,6 +154,7 @@ def test_a_single_step_brings_what_it_needs_and_no_more(repository: Repository) 
 def test_list_names_the_steps_and_all_names_every_target(repository: Repository) -> None:
     assert repository.doit("list").out.splitlines() == [
         "bundle      pack the target's code",
+        "check       load each target twice, and say what differs",
         "deploy      bring targets up to date",
         "discover    run the target's files and keep what they declare",
         "images      find or build the image of each environment",
@@ -164,7 +165,7 @@ def test_list_names_the_steps_and_all_names_every_target(repository: Repository)
     ]
     everything = repository.doit("list", "--all", "--quiet")
     assert everything.out.split() == sorted(
-        ["serve", *(name for step in [*STEPS, "plan"] for name in (step, f"{step}:fraud"))]
+        ["serve", *(name for step in [*STEPS, "plan", "check"] for name in (step, f"{step}:fraud"))]
     )
     assert (everything.code, everything.err) == (0, "")
 
