@@ -33,7 +33,16 @@ def place(layer: Layer, number: int, root: str) -> Placed:
     folder = f"layer{number}"
     beside = [posixpath.relpath(path, root) for path in paths_of(layer) if not _is_elsewhere(path, root)]
     depth = max((_ups(path) for path in beside), default=0)
-    return Placed(layer, {path: f"{folder}{_inside(path, root, depth)}" for path in paths_of(layer)})
+    places = {path: f"{folder}{_inside(path, root, depth)}" for path in paths_of(layer)}
+    return Placed(layer, places | _renamed(layer, places))
+
+
+def _renamed(layer: Layer, places: dict[str, str]) -> dict[str, str]:
+    """A script's manifest and lock have names of their own, beside it; pixi knows them by these."""
+    if not isinstance(layer, layers.PixiProject) or not layer.text:
+        return {}
+    names = {layer.manifest: "pixi.toml", layer.lock: "pixi.lock"}
+    return {path: posixpath.join(posixpath.dirname(places[path]), name) for path, name in names.items() if path}
 
 
 def paths_of(layer: Layer) -> tuple[str, ...]:

@@ -76,7 +76,9 @@ def _python(layer: Layer, places: Mapping[str, str]) -> Iterator[tuple[str, Any]
             if layer.projects:
                 yield "apt_packages", idl.AptPackages(packages=["git"])
             for project in layer.projects:
-                yield "uv_project", _uv_project(project, places)
+                at = places[posixpath.dirname(project.pyproject)]
+                locked, options = f"{at}/uv.lock" if project.lock else "", _options(layer.options)
+                yield "uv_project", idl.UVProject(pyproject=at, uvlock=locked, options=options, **common)
             if layer.packages:
                 options = _options(layer.options)
                 yield "pip_packages", idl.PipPackages(packages=layer.packages, options=options, **common)
