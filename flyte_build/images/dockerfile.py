@@ -233,7 +233,13 @@ def _mounted(place: str) -> str:
 
 def _copy(source: str, destination: str, owner: str = "") -> str:
     words = ["COPY", *([f"--chown={owner}"] if owner else [])]
-    paths = [re.sub(r"([\[*?])", r"[\1]", source).replace("$", "\\$"), destination]
+    paths = [_literal(source), destination]
     if any(re.search(r"\s", path) for path in paths):
         return " ".join([*words, json.dumps(paths, ensure_ascii=False)])
     return " ".join([*words, *paths])
+
+
+def _literal(path: str) -> str:
+    """A path as `COPY` takes its source: first read like a word of a shell, then as a pattern."""
+    pattern = re.sub(r"([\[*?])", r"[\1]", path.replace("\\", "\\\\"))
+    return re.sub(r"([\\'\"$])", r"\\\1", pattern)

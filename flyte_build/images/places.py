@@ -38,10 +38,14 @@ def place(layer: Layer, number: int, root: str) -> Placed:
 
 
 def _renamed(layer: Layer, places: dict[str, str]) -> dict[str, str]:
-    """A script's manifest and lock have names of their own, beside it; pixi knows them by these."""
-    if not isinstance(layer, layers.PixiProject) or not layer.text:
-        return {}
-    names = {layer.manifest: "pixi.toml", layer.lock: "pixi.lock"}
+    """Places whose last part is not the escaped name: what is copied keeps its own, and pixi knows files by names."""
+    match layer:
+        case layers.Copy(is_folder=False):
+            names = {layer.source: posixpath.basename(layer.source)}
+        case layers.PixiProject() if layer.text:
+            names = {layer.manifest: "pixi.toml", layer.lock: "pixi.lock"}
+        case _:
+            names = {}
     return {path: posixpath.join(posixpath.dirname(places[path]), name) for path, name in names.items() if path}
 
 
