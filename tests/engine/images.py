@@ -92,7 +92,7 @@ class Parts(msgspec.Struct, frozen=True):
 def make(folder: Folder, docker: Docker, record: Record) -> None:
     """Make what is missing or out of date."""
     release = f"{sys.version_info.major}.{sys.version_info.minor}"
-    syntax, uv = _outside_names()
+    syntax, uv = outside_names()
     parts = Parts(
         frontend=folder.made / _BUILDKIT / "dockerfile-frontend",
         rootfs=folder.made / f"{packages.codename()}-{release}" / "rootfs.tar",
@@ -173,7 +173,7 @@ def _key(image: Image, registry: str, access: machine.Access) -> str:
     return hashlib.sha256(recipe + access.digest).hexdigest()
 
 
-def _outside_names() -> tuple[str, str]:
+def outside_names() -> tuple[str, str]:
     """The frontend and the uv image that the installed SDK's Dockerfiles name."""
     spec = find_spec("flyte")
     assert spec is not None
