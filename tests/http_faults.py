@@ -59,7 +59,8 @@ def forward(url: str) -> Answerer:
     def answer(request: Request) -> Reply:
         upstream = http.client.HTTPConnection(address.hostname or "", address.port, timeout=10)
         try:
-            upstream.request(request.method, request.target, body=request.body, headers=request.headers)
+            headers = {name: value for name, value in request.headers.items() if name != "transfer-encoding"}
+            upstream.request(request.method, request.target, body=request.body, headers=headers)
             response = upstream.getresponse()
             body = response.read()
             kept = {name: value for name, value in response.getheaders() if name.lower() not in _HOP}
@@ -96,8 +97,9 @@ def faulty_server(answerer: Answerer) -> Iterator[FaultyServer]:
 
         def respond(self) -> None:
             length = int(self.headers.get("content-length") or 0)
+            chunked = self.headers.get("transfer-encoding") == "chunked"
             headers = {name.lower(): value for name, value in self.headers.items() if name.lower() != "expect"}
-            body = self.rfile.read(length)
+            body = self._chunks() if chunked else self.rfile.read(length)
             if len(body) < length:  # the client thought better of it
                 self.close_connection = True
                 return
@@ -105,7 +107,15 @@ def faulty_server(answerer: Answerer) -> Iterator[FaultyServer]:
             requests.append(request)
             self._send(answerer(request))
 
-        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = respond
+        do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = respond
+
+        def _chunks(self) -> bytes:
+            body = b""
+            while size := int(self.rfile.readline(), 16):
+                body += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+            return body
 
         def _send(self, reply: Reply) -> None:
             if reply.fault == "silence":

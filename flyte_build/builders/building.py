@@ -67,7 +67,7 @@ def ensure(workshop: Workshop, build: NamedBuild, draft: ImageBuild) -> Made:
 
 def has_all(found: Found, platforms: tuple[str, ...]) -> bool:
     """Whether an image is there for each of the platforms."""
-    return set(platforms) <= set(found.platforms)
+    return set(map(registry.normal_platform, platforms)) <= set(found.platforms)
 
 
 def _find(build: NamedBuild) -> Found | None:

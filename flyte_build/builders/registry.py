@@ -31,6 +31,7 @@ _TRANSIENT = (408, 429, 500, 502, 503, 504)
 _HUB_HOST = "registry-1.docker.io"
 _HUB_LOGIN = "https://index.docker.io/v1/"
 _LOOPBACK = re.compile(r"^(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?$")
+_USUAL = {"linux/arm64/v8": "linux/arm64", "linux/amd64/v1": "linux/amd64", "linux/arm": "linux/arm/v7"}
 _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -192,10 +193,13 @@ def _basic(login: Mapping[str, str]) -> dict[str, str]:
 
 
 def _platform(described: Mapping[str, Any]) -> str:
-    variant = described.get("variant", "")
-    name = f"{described.get('os', '')}/{described.get('architecture', '')}"
-    # arm64 has one variant, which nobody writes.
-    return name if not variant or name == "linux/arm64" else f"{name}/{variant}"
+    parts = (described.get(name, "") for name in ("os", "architecture", "variant"))
+    return normal_platform("/".join(filter(None, parts)))
+
+
+def normal_platform(platform: str) -> str:
+    """A platform as containerd writes it: a variant that is taken for granted is left out, or for arm put in."""
+    return _USUAL.get(platform, platform)
 
 
 def _words(response: httpx.Response) -> str:

@@ -32,6 +32,7 @@ def test_code_that_depends_on_its_files_alone_passes(repository: Repository) -> 
     assert not (repository.folder / ".flyte-build" / "targets").exists()
 
 
+@pytest.mark.error("NotDeterministic")
 def test_the_order_of_a_set_is_named(tmp_path: Path) -> None:
     ran = seen(tmp_path, "SEEN = '-'.join({'one', 'two', 'three', 'four', 'five'})").doit("check")
     assert ran.code == 1
@@ -111,6 +112,7 @@ def test_images_and_dependencies_that_differ_are_named(tmp_path: Path) -> None:
     assert "\nfraud.py: environment `fraud`: image.uri: 'image:a' -> 'image:b'" in said
 
 
+@pytest.mark.error("LoadsHereOnly", "LoadsElsewhereOnly")
 @pytest.mark.parametrize(
     ("head", "message"),
     [

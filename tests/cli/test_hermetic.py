@@ -22,6 +22,7 @@ def repository(folder: Path, code: str, *, hermetic: bool = True) -> Repository:
     return made
 
 
+@pytest.mark.error("NotHermetic")
 @pytest.mark.parametrize(
     ("code", "message"),
     [

@@ -68,6 +68,7 @@ def test_the_second_deploy_waits_for_the_first_and_then_finds_nothing_to_do(repo
     assert (first.returncode, second.returncode) == (0, 0)
 
 
+@pytest.mark.error("StateBusy")
 def test_with_wait_false_the_second_deploy_fails_at_once(repository: Repository) -> None:
     with started(repository, "deploy") as first:
         wait_for(first, "discover")
