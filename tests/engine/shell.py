@@ -11,7 +11,9 @@ from tests.engine.folder import Unavailable
 
 
 def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    """In one piece: parts of an engine are made at the same time."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
 
 
 def run(*command: str, environ: Mapping[str, str] | None = None, folder: Path | None = None) -> str:
