@@ -119,6 +119,9 @@ class ImageBuild(Value, frozen=True):
     context_size: int = 0
     """Bytes of the files."""
     secrets: tuple[BuildSecret, ...] = ()
+    """What the Dockerfile mounts."""
+    registry_secret: BuildSecret | None = None
+    """What the backend's builder pulls and pushes with, when the code names it."""
     base_reference: str = ""
     """Name in `[images.refs]` of the base, when the Dockerfile has a stand-in for it."""
     exact_tag: str = ""

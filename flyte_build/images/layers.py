@@ -23,6 +23,9 @@ class Secret(Value, frozen=True):
         """Names the secret to BuildKit: the same on every machine, and no other secret's."""
         return digest.of_parts("secret", (self.group, self.key))[:16]
 
+    def build_secret(self) -> BuildSecret:
+        return BuildSecret(id=self.id, key=self.key, group=self.group)
+
 
 class PipOptions(Value, frozen=True):
     index_url: str = ""
@@ -182,6 +185,7 @@ class Recipe(Value, frozen=True):
     dockerfile: str = ""
     """Path of the user's own; then there are no layers."""
     registry: str = ""
+    registry_secret: BuildSecret | None = None
     layers: tuple[Layer, ...] = ()
     creates_user: bool = False
     """Whether a layer makes the user `flyte`, as which tasks then run."""
@@ -203,4 +207,4 @@ def secrets_of(layer: Layer) -> tuple[Secret, ...]:
 def build_secrets(layers: tuple[Layer, ...]) -> tuple[BuildSecret, ...]:
     """All that a build mounts, each once, in order."""
     found = (secret for layer in layers for secret in secrets_of(layer))
-    return tuple(dict.fromkeys(BuildSecret(id=each.id, key=each.key, group=each.group) for each in found))
+    return tuple(dict.fromkeys(each.build_secret() for each in found))

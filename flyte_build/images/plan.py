@@ -85,6 +85,7 @@ def _build(recipe: Recipe, text: str, context: Written, *, exact_tag: str = "", 
     return ImageBuild(
         name=recipe.name,
         registry=recipe.registry,
+        registry_secret=recipe.registry_secret,
         dockerfile=text,
         platforms=recipe.platforms,
         context=context.digest,

@@ -89,7 +89,7 @@ PRIVATE_NAMES = (
 )
 
 PRIVATE_ATTRIBUTES = {
-    "flyte._image.Image": ("_final_tag", "_is_cloned", "_layers", "_ref_name", "_tag"),
+    "flyte._image.Image": ("_final_tag", "_image_registry_secret", "_is_cloned", "_layers", "_ref_name", "_tag"),
     "flyte._environment.Environment": ("_declaring_file",),
     "flyte.syncify._api.Syncify": ("_bg_loop",),
     "flyte.syncify._api._BackgroundLoop": ("_run", "loop", "thread"),

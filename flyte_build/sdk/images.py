@@ -35,12 +35,14 @@ def read_recipe(image: Image, root: Path, code: CodeFiles, seen: Seen) -> Recipe
         raise ImageWithoutBase()
     if not image.name:
         raise ImageUnnamed()
+    secret = image._image_registry_secret
     # as the SDK resolves them, code bundles come after all other layers
     last = [layer for layer in image._layers if isinstance(layer, sdk.CodeBundleLayer)]
     first = [layer for layer in image._layers if not isinstance(layer, sdk.CodeBundleLayer)]
     return Recipe(
         name=image.name,
         registry=image.registry or "",
+        registry_secret=_secrets([secret])[0].build_secret() if secret else None,
         platforms=tuple(sorted(set(image.platform))),
         python=".".join(map(str, image.python_version)),
         base="" if image._ref_name else image.base_image or "",

@@ -1,6 +1,6 @@
 """The state folder `.flyte-build/`: where things are, and the one way to write a file there.
 
-targets/NAME/STEP.json    receipts            objects/DIGEST      drafts and specs, named by content
+targets/NAME/STEP.json    receipts            objects/DIGEST      drafts, specs and contexts of images
 targets/NAME/STEP.log     journals            bundles/DIGEST.tar.gz
 images/                   logs, locks and records of builds
 files.json                the file index      store/, backend/    of the embedded control plane

@@ -1,21 +1,19 @@
-"""What a user reads when an image cannot be planned, found, or built by a backend: each message whole, and the code.
+"""What a user reads when an image cannot be found, or cannot be built by a backend: each message whole, and the code.
 
 What only a Docker engine can show is shown by the tests that have one.
 """
 
 from __future__ import annotations
 
-import os
 import socket
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from flyteidl2.common import phase_pb2
 
 from tests.http_faults import Reply, faulty_server
 from tests.image_builder_service import ImageBuilderServer, Outcome, builder_task
-from tests.repository import Ran, Repository, environment, failures, small
+from tests.repository import Repository, environment, failures, small
 
 LAYERS = 'flyte.Image.from_debian_base(name="base", registry="{registry}").with_pip_packages("pandas")'
 DEBIAN = "flyte.Image.from_debian_base()"
@@ -24,73 +22,6 @@ NAMED = 'flyte.Image.from_base("debian:12").clone(name="base", registry="localho
 
 def workflow(name: str, image: str) -> str:
     return f"import pathlib\n{environment(name, f', image={image}')}"
-
-
-# --- planning
-
-
-class Case(NamedTuple):
-    error: str
-    """The class."""
-    image: str
-    expected: str
-    """The message, after `NAME.py: the image of environment `NAME` `."""
-
-
-CASES = {
-    "file": Case(
-        "ImageFileMissing",
-        f'{DEBIAN}.with_requirements("needs.txt")',
-        "needs the file `needs.txt`, which does not exist; correct the path where the image is declared "
-        "(relative ones start from the root)",
-    ),
-    "pipe": Case(
-        "ImageFileUnusable",
-        f'{DEBIAN}.with_source_folder(pathlib.Path("pipes"))',
-        "cannot hold `pipes/pipe`: it is a FIFO; mend it, or leave it out with a line in .dockerignore",
-    ),
-    "empty": Case(
-        "ImageSourceEmpty",
-        f'{DEBIAN}.with_source_folder(pathlib.Path("nothing"))',
-        "copies the folder `nothing`, which holds no files; put some there, or drop it",
-    ),
-    "broken": Case(
-        "ImageLayerInvalid",
-        f'{NAMED}.with_env_vars({{"TEXT": "two\\nlines"}})',
-        "cannot be built as declared: the value of variable `TEXT` has a line break, which a Dockerfile cannot say; "
-        "set it in the environment's `env_vars` instead",
-    ),
-    "unnamed": Case(
-        "ImageUnnamed",
-        'flyte.Image.from_base("debian:12").clone(registry="localhost:1")',
-        "has layers or a registry, but no name; give it one with `.clone(name=...)`",
-    ),
-    "baseless": Case(
-        "ImageWithoutBase",
-        'flyte.Image.from_base("")',
-        "has no base; give `Image.from_base` a URI (one from an environment variable needs that variable in "
-        "`pass_env`)",
-    ),
-}
-
-
-@pytest.fixture(scope="module")
-def planned(tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    folder = tmp_path_factory.mktemp("repository")
-    repository = Repository(folder, {f"{name}.py": workflow(name, case.image) for name, case in CASES.items()})
-    repository.write("deploy.toml", "".join(f'[targets.{n}]\npath = "{n}.py"\nall = true\n' for n in CASES))
-    (folder / "pipes").mkdir()
-    os.mkfifo(folder / "pipes/pipe")
-    (folder / "nothing").mkdir()
-    return repository.doit()
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.error(CASES[name].error)) for name in CASES])
-def test_an_image_that_cannot_be_planned_is_told(name: str, planned: Ran) -> None:
-    assert planned.code == 1
-    assert failures(planned)[f"discover:{name}"] == (
-        f"{name}.py: the image of environment `{name}` {CASES[name].expected}"
-    )
 
 
 # --- local images

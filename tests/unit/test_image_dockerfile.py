@@ -235,6 +235,12 @@ def test_a_secret_that_two_layers_mount_is_named_once(root: Path) -> None:
     )
 
 
+def test_the_secret_of_a_registry_is_kept_apart_from_those_that_are_mounted(root: Path) -> None:
+    build = planned(BASE.clone(registry_secret="pull"), root)
+    assert build.registry_secret == BuildSecret(id=LayerSecret(key="pull").id, key="pull")
+    assert build.secrets == ()
+
+
 def test_secrets_of_one_name_in_two_groups_are_kept_apart() -> None:
     assert LayerSecret(key="b_c", group="a").id != LayerSecret(key="c", group="a_b").id
 
