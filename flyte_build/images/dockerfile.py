@@ -25,7 +25,7 @@ from flyte_build.images.places import Placed, beside_layer
 FRONTEND = "docker/dockerfile:1.10"
 UV = "ghcr.io/astral-sh/uv:0.13.4"
 PIXI = "ghcr.io/prefix-dev/pixi:0.72.2"
-"""Images that a build takes tools from: the versions are the SDK's."""
+"""Images that a build takes tools from: the newest SDK's versions, with any SDK, so that an update rebuilds nothing."""
 
 PIXI_FOLDER = "/opt/pixi-project"
 """Where a pixi project lies in the image."""
@@ -240,6 +240,7 @@ def _copy(source: str, destination: str, owner: str = "") -> str:
 
 
 def _literal(path: str) -> str:
-    """A path as `COPY` takes its source: first read like a word of a shell, then as a pattern."""
-    pattern = re.sub(r"([\[*?])", r"[\1]", path.replace("\\", "\\\\"))
-    return re.sub(r"([\\'\"$])", r"\\\1", pattern)
+    """A path as `COPY` takes its source: read like a word of a shell, then as a pattern where it looks like one."""
+    if re.search(r"[\[*?]", path):
+        path = re.sub(r"([\[*?])", r"[\1]", path.replace("\\", "\\\\"))
+    return re.sub(r"([\\'\"$])", r"\\\1", path)

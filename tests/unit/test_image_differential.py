@@ -135,7 +135,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write(root, FILES)
     monkeypatch.chdir(root)
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
-    monkeypatch.setenv("UV_OFFLINE", "1")
+    for name, value in {"UV_OFFLINE": "1", "UV_NO_CACHE": "1", "UV_PYTHON": sys.executable}.items():
+        monkeypatch.setenv(name, value)
     return root
 
 
@@ -153,7 +154,7 @@ def their_dockerfile(image: Image, context: Path) -> str:
 
 
 class Plain(NamedTuple):
-    """Takes out what may differ: where the context has a file, ids of secrets, white space."""
+    """Takes out what may differ: where the context has a file, ids of secrets, white space, the version of uv."""
 
     root: Path
 
@@ -169,6 +170,7 @@ class Plain(NamedTuple):
 
     def _instruction(self, line: str) -> str:
         line = re.sub(r"_F_IMG_ID=\S+", "_F_IMG_ID=URI", self.path(line))
+        line = re.sub(r"(?<=astral-sh/uv:)\S+", "VERSION", line)
         return re.sub(r"--mount=(\S+)", lambda match: self._mount(match[1]), line)
 
     def _mount(self, text: str) -> str:

@@ -19,6 +19,7 @@ from tests.image_planning import BASE, layer_lines, planned, write
 FILES = {
     "repo/root/requirements.txt": "httpx\n",
     "repo/root/with space & [x].txt": "a\n",
+    **{f"repo/root/{name}": "" for name in ("q'\"$HOME.txt", "back\\slash.txt", "b\\o[t]h.txt")},
     "repo/root/app/pyproject.toml": '[project]\nname = "app"\n[tool.uv.sources]\nlib = { path = "../../lib" }\n',
     "repo/root/app/uv.lock": '[[package]]\nname = "app"\nsource = { virtual = "." }\n',
     "repo/root/poems/pyproject.toml": "",
@@ -138,6 +139,14 @@ PATH=/opt/pixi-project/.pixi/envs/default/bin:$PATH
         """\
         COPY --chown=flyte:flyte ["layer1/with space & [[]x].txt", "/data dir/"]
         """,
+    ),
+    "files whose names mean something to Docker": (
+        lambda: BASE.with_source_file([Path(name) for name in ("q'\"$HOME.txt", "back\\slash.txt", "b\\o[t]h.txt")]),
+        r"""
+        COPY --chown=flyte:flyte layer1/q\'\"\$HOME.txt .
+        COPY --chown=flyte:flyte layer2/back\\slash.txt .
+        COPY --chown=flyte:flyte layer3/b\\\\o[[]t]h.txt .
+        """.removeprefix("\n"),
     ),
     "a file outside the root": (
         lambda: BASE.with_source_file(Path("../shared/notes.txt")),

@@ -42,7 +42,7 @@ WORKSPACE = {
 
 
 def uv(folder: Path, *words: str) -> str:
-    environ = {**os.environ, "UV_OFFLINE": "1"}
+    environ = {**os.environ, "UV_OFFLINE": "1", "UV_NO_CACHE": "1", "UV_PYTHON": sys.executable}
     command = [str(Path(sys.executable).with_name("uv")), *words]
     return subprocess.run(command, cwd=folder, env=environ, check=True, capture_output=True, text=True).stdout
 
