@@ -21,7 +21,7 @@ from flyte_build.worker.hooks import list_backwards
 from flyte_build.worker.images import ImagePlanner
 from flyte_build.worker.places import is_installed, is_users
 from flyte_build.worker.protocol import Failure, LoadRequest, LoadResult
-from flyte_build.worker.record import Recorder
+from flyte_build.worker.record import Recorder, other_than_installed
 
 
 def load(request: LoadRequest, progress: int) -> LoadResult:
@@ -348,7 +348,7 @@ def _task_environments(environments: Iterable[sdk.Environment], request: LoadReq
 def _refuse_double_imports(request: LoadRequest, recorder: Recorder) -> None:
     names: dict[str, list[str]] = {}
     sources = set(recorder.sources())
-    for name, module in list(sys.modules.items()):
+    for name, module in other_than_installed():
         path = getattr(module, "__file__", None)
         if isinstance(path, str) and os.path.abspath(path) in sources and name != "__main__":
             names.setdefault(os.path.realpath(path), []).append(name)

@@ -13,6 +13,7 @@ What lies in an installed distribution or in Python itself is not recorded: the 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import os
 import sys
@@ -21,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from importlib.machinery import SOURCE_SUFFIXES, ModuleSpec
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
 from flyte_build.state import digest
@@ -55,6 +56,28 @@ _MODULE_SUFFIXES = (*SOURCE_SUFFIXES, *EXTENSION_SUFFIXES)
 
 class Forbidden(Exception):
     """Raised in the user's code where it does what `hermetic` forbids."""
+
+
+@functools.cache
+def _installed_modules() -> dict[str, ModuleType]:
+    """Modules of Python and of installed distributions that are loaded when this is first asked."""
+    return {name: module for name, module in list(sys.modules.items()) if _is_installed(module)}
+
+
+def _is_installed(module: ModuleType) -> bool:
+    path = getattr(module, "__file__", None)
+    return isinstance(path, str) and ".." not in path and path.startswith(installed_folders())
+
+
+def prepare_process() -> None:
+    """Do once what every load needs: tell apart what is installed."""
+    _installed_modules()
+
+
+def other_than_installed() -> list[tuple[str, ModuleType]]:
+    """The loaded modules that may be of the user's: there are thousands of others, each a path to be looked at."""
+    installed = _installed_modules()
+    return [(name, module) for name, module in list(sys.modules.items()) if installed.get(name) is not module]
 
 
 class Recorder:
@@ -151,7 +174,7 @@ class Recorder:
 
     def other_modules(self) -> tuple[str, ...]:
         """Every other file of the user's that a module came from: compiled, or read by a loader of the user's own."""
-        named = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+        named = [getattr(module, "__file__", None) for _, module in other_than_installed()]
         with self.paused():
             paths = {self.watched(path) for path in named if isinstance(path, str) and path.endswith(_MODULE_SUFFIXES)}
             return tuple(sorted(path for path in paths if path and path not in self._sources and os.path.isfile(path)))

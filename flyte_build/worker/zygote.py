@@ -20,6 +20,7 @@ from typing import BinaryIO, NoReturn
 import msgspec
 
 from flyte_build import sdk
+from flyte_build.worker import record
 from flyte_build.worker.load import load
 from flyte_build.worker.protocol import BUG, LoadRequest
 
@@ -30,6 +31,7 @@ _children: dict[int, str] = {}
 
 def main() -> NoReturn:
     sdk.prepare_process()
+    record.prepare_process()
     wake_reader, wake_writer = os.pipe()
     os.set_blocking(wake_writer, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
