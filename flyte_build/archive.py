@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import BinaryIO, NamedTuple
 
 from flyte_build.model import BundleFile
@@ -65,13 +66,15 @@ def compress(out: BinaryIO, parts: Iterable[bytes]) -> int:
 
 def _tar(members: Iterable[Member]) -> Iterator[bytes]:
     for member in members:
-        yield _tar_header(member)
+        yield _tar_header(member.path, member.executable, len(member.content))
         yield member.content
         yield bytes(-len(member.content) % _BLOCK)
     yield bytes(2 * _BLOCK)
 
 
-def _tar_header(member: Member) -> bytes:
-    info = tarfile.TarInfo(member.path)
-    info.size, info.mode, info.mtime = len(member.content), 0o755 if member.executable else 0o644, 0
+@lru_cache(maxsize=4096)
+def _tar_header(path: str, executable: bool, size: int) -> bytes:
+    """Kept, since many bundles hold the same files."""
+    info = tarfile.TarInfo(path)
+    info.size, info.mode, info.mtime = size, 0o755 if executable else 0o644, 0
     return info.tobuf(tarfile.PAX_FORMAT, encoding="utf-8", errors="strict")

@@ -8,6 +8,7 @@ if sys.path and sys.path[0] not in ("", *sys.path[1:]):
     # doit puts the repository before everything else, where a `queue.py` of the user's would run in this process.
     sys.path.append(sys.path.pop(0))
 
+import gc
 import signal
 from collections.abc import Iterator
 
@@ -25,6 +26,10 @@ __all__ = [
     "task_serve",
     "task_upload",
 ]
+
+# What is imported by now stays, and a run makes many objects that live to its end: looking for garbage finds none.
+gc.freeze()
+gc.set_threshold(100_000)
 
 DOIT_CONFIG = graph.configuration()
 signal.signal(signal.SIGINT, graph.interrupt)

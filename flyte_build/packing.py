@@ -225,7 +225,8 @@ def pack(plan: Plan, root: Path, out: Path) -> Bundle:
         StepError: a file cannot be bundled, or they are too large together, or the archive cannot be written.
     """
     base = os.path.realpath(os.fsencode(root))
-    sizes = [(path, _check(base, path).st_size) for path in plan.files]
+    folders: dict[bytes, bytes] = {}
+    sizes = [(path, _check(base, path, folders).st_size) for path in plan.files]
     total = sum(size for _, size in sizes)
     if total > plan.max_size:
         raise errors.BundleTooLarge(target=plan.target, size=total, limit=plan.max_size, largest=_largest(sizes))
@@ -293,8 +294,10 @@ def _identity(found: os.stat_result) -> tuple[int, ...]:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_mode
 
 
-def _check(base: bytes, path: str) -> os.stat_result:
+def _check(base: bytes, path: str, folders: dict[bytes, bytes] | None = None) -> os.stat_result:
     """The `stat` of something under the root that leads to a regular file inside it, or to a folder.
+
+    `folders`: where folders lead, as known so far; many files are in one.
 
     Raises:
         StepError: it is a link that leaves the root, is broken or loops; a special file; or out of reach.
@@ -304,12 +307,22 @@ def _check(base: bytes, path: str) -> os.stat_result:
         found = os.stat(full)
     except OSError as error:
         raise _unreachable(path, full, error) from error
-    real = os.path.realpath(full)
+    real = _real(full, {} if folders is None else folders)
     if real != base and not real.startswith(os.path.join(base, b"")):
         raise errors.SymlinkLeavesRoot(path=path, leads_to=_leads_to(full))
     if not stat.S_ISDIR(found.st_mode):
         _require_file(path, found)
     return found
+
+
+def _real(full: bytes, folders: dict[bytes, bytes]) -> bytes:
+    """`os.path.realpath`, which looks at each folder above the file again and again."""
+    folder, name = os.path.split(full)
+    if os.path.islink(full) or name in (b"", b".", b".."):
+        return os.path.realpath(full)
+    if folder not in folders:
+        folders[folder] = os.path.realpath(folder)
+    return os.path.join(folders[folder], name)
 
 
 def _require_file(path: str, found: os.stat_result) -> None:

@@ -152,12 +152,14 @@ def _broken_note(plan: Plan) -> tuple[str, ...]:
 def _unbundled_note(project: Project, target: Target, bundle: Bundle) -> tuple[str, ...]:
     """Data that the code reads while it loads: the task's container loads the code again, and will want it."""
     root = project.root(target)
-    bundled = {root / file.path for file in bundle.files}
+    bundled = {root / file.path for file in bundle.files if file.path[-3:] != ".py"}
     receipt = project.receipt(target.name, discover.NAME)
     assert isinstance(receipt, Receipt)
     # what images are made of was not read by the code, and is noted with its executable bit
-    read = [project.folder / path for path, content in receipt.trace.files.items() if content and ":" not in content]
-    wanted = [path for path in read if path.is_relative_to(root) and path not in bundled and path.suffix != ".py"]
+    files = receipt.trace.files.items()
+    data = ((path, content) for path, content in files if content and ":" not in content and path[-3:] != ".py")
+    read = [project.folder / path for path, _ in data]
+    wanted = [path for path in read if path.is_relative_to(root) and path not in bundled]
     names = [path.relative_to(project.folder).as_posix() for path in wanted if not path.name.startswith(".")]
     return tuple(
         f"{name}: is read while the code loads, but is not in the bundle; "
