@@ -21,8 +21,9 @@ class ReceiptDatabase(JsonDB):  # type: ignore[misc]
         try:
             super().__init__(name, codec, **options)
         except DatabaseException:
-            # It holds nothing that cannot be found again.
-            self._db: dict[str, Any] = {}
+            self._db: Any = {}
+        if not isinstance(self._db, dict) or not all(isinstance(record, dict) for record in self._db.values()):
+            self._db = {}  # it holds nothing that cannot be found again
 
     def set(self, task_id: str, dependency: str, value: Any) -> None:
         from flyte_build import graph

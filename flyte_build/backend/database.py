@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flyte_build.errors import EmbeddedBackendUnusable
+from flyte_build.state.sqlite_file import is_cut_off
 
 FILE = "control-plane.sqlite"
 _SCHEMA_VERSION = 1
@@ -57,6 +58,7 @@ class Database:
         self._lock = threading.Lock()
         with self._translated():
             self.folder.mkdir(parents=True, exist_ok=True)
+            self.set_aside = _set_aside(self.folder / FILE)
             self._connection = _open(self.folder / FILE)
             self.secret = _secret(self._connection)
 
@@ -93,6 +95,18 @@ class Database:
             yield
         except (sqlite3.Error, OSError) as error:
             raise EmbeddedBackendUnusable(path=str(self.folder), reason=str(error)) from error
+
+
+def _set_aside(path: Path) -> str:
+    """Move a file that was cut off out of the way, as whatever did that took it. Gives where it is; empty: it is whole.
+
+    While its log is there SQLite itself knows better: the file may be about to be written.
+    """
+    if path.with_name(f"{FILE}-wal").exists() or not is_cut_off(str(path)):
+        return ""
+    kept = path.with_name(f"{FILE}.damaged")
+    path.replace(kept)
+    return str(kept)
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -29,6 +29,7 @@ class EmbeddedBackend:
             EmbeddedBackendUnusable: the folder cannot be used.
         """
         self._database = Database(folder)
+        self.set_aside = self._database.set_aside
 
     def register(
         self, requests: Sequence[DeployTaskRequest], done: Callable[[DeployTaskRequest], None]

@@ -90,6 +90,18 @@ class StateUnwritable(StepError):
         return f"{self.path}: cannot be written: {self.reason}; {mend}"
 
 
+class ScratchUnwritable(StepError):
+    """What code declares cannot be handed over: the disk that temporary files are on is full, or there is none."""
+
+    folder: str
+    """Empty: there is none that can be written."""
+
+    @property
+    def message(self) -> str:
+        where = self.folder or "no folder for temporary files"
+        return f"{where}: what loading gives cannot be written there; free some space, or set TMPDIR to another folder"
+
+
 class StateBusy(StepError):
     """Another run works in the state folder, and this one was told not to wait."""
 

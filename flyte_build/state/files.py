@@ -20,7 +20,7 @@ from flyte_build.errors import StateUnwritable
 from flyte_build.state import digest
 from flyte_build.state.folder import write_atomically
 
-FORMAT = 2
+FORMAT = 3
 _RACY = 2_000_000_000
 """Nanoseconds; the coarsest timestamps of a common file system (FAT) have this step."""
 
@@ -113,7 +113,8 @@ class FileIndex:
         merged.files.update(self._next.files)
         merged.folders.update(self._next.folders)
         with contextlib.suppress(StateUnwritable):
-            write_atomically(self._path, msgspec.json.encode(merged))
+            text = msgspec.json.encode(merged)
+            write_atomically(self._path, digest.of_bytes(text).encode() + b"\n" + text)
         self._learnt = False
 
     def _look(self, path: str) -> str:
@@ -195,7 +196,10 @@ def _load(path: Path | None) -> _Saved:
     if path is None:
         return _Saved(FORMAT, {}, {})
     try:
-        saved = msgspec.json.decode(path.read_bytes(), type=_Saved)
+        seal, _, text = path.read_bytes().partition(b"\n")
+        if digest.of_bytes(text).encode() != seal:
+            return _Saved(FORMAT, {}, {})
+        saved = msgspec.json.decode(text, type=_Saved)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return _Saved(FORMAT, {}, {})
     return saved if saved.format == FORMAT else _Saved(FORMAT, {}, {})

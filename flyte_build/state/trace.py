@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 
 from flyte_build.model import Value
 from flyte_build.state import digest
-from flyte_build.state.files import FileIndex, Importable
+from flyte_build.state.files import FileIndex, Importable, kind
+from flyte_build.state.sqlite_file import is_whole
 
 EXTENSION_SUFFIXES = (".so", ".pyd")
 
@@ -27,6 +28,8 @@ class Trace(Value, frozen=True):
     """Path -> `file`, `folder`, `other`, or empty for nothing."""
     imports: dict[str, dict[str, str]] = {}
     """Folder on the import path -> module looked for -> what was found there (see `find_module`)."""
+    databases: tuple[str, ...] = ()
+    """SQLite files that must be whole."""
     environment: dict[str, str] = {}
     """Environment variable -> digest of its value; empty: not set."""
     opaque: tuple[str, ...] = ()
@@ -56,6 +59,9 @@ def changed(trace: Trace, folder: str, index: FileIndex, environ: Mapping[str, s
         now = index.kind(_absolute(base, path))
         if now != recorded:
             return f"{path} is now {now or 'gone'}"
+    for path in trace.databases:
+        if not is_whole(os.path.join(folder, path)):
+            return f"{path} is {'damaged' if kind(os.path.join(folder, path)) else 'gone'}"
     for name, recorded in trace.environment.items():
         if variable_digest(name, environ.get(name)) != recorded:
             return f"environment variable `{name}` changed"

@@ -11,7 +11,7 @@ from flyte_build import versions
 from flyte_build.errors import BuildError, TasksNotRegistered, VersionTaken
 from flyte_build.model import Registration, Target, Value
 from flyte_build.state import digest
-from flyte_build.state.folder import unwritable, write_unless_there
+from flyte_build.state.folder import unwritable, write_atomically, write_unless_there
 from flyte_build.state.receipts import Receipt
 from flyte_build.state.trace import Trace
 from flyte_build.steps import Outcome, serialize
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from flyte_build.project import Project
 
 NAME = "deploy"
-FORMAT = 2
+FORMAT = 3
 IDENTITY = "identity"
 """File in the folder of the embedded control plane that says which one it is."""
 _SHOWN_DIFFERENCES = 5
@@ -97,6 +97,7 @@ def run(project: Project, target: Target) -> Outcome:
             tasks=names,
         ),
         trace=trace,
+        notes=_damage_note(project, backend),
         summary=f"registered {sent} task{'s' if sent != 1 else ''}",
     )
 
@@ -114,7 +115,21 @@ def _trace(project: Project, backend: Backend) -> Trace:
     for written in (path, project.state.backend / FILE):
         project.index.forget(str(written))
     folder = os.path.relpath(project.state.backend, project.folder)
-    return Trace(files={f"{folder}/{IDENTITY}": digest.of_bytes(backend.identity)}, exists={f"{folder}/{FILE}": "file"})
+    files = {f"{folder}/{IDENTITY}": digest.of_bytes(backend.identity)}
+    return Trace(files=files, databases=(f"{folder}/{FILE}",))
+
+
+def _damage_note(project: Project, backend: Backend) -> tuple[str, ...]:
+    """Told with the first target that meets it."""
+    if not project.manifest.backend.embedded:
+        return ()
+    from flyte_build.backend.embedded import EmbeddedBackend
+
+    assert isinstance(backend, EmbeddedBackend)
+    kept, backend.set_aside = backend.set_aside, ""
+    return (
+        (f"the embedded control plane was cut off; starting over, and keeping what is left as {kept}",) if kept else ()
+    )
 
 
 def request(registration: Registration) -> DeployTaskRequest:
@@ -220,10 +235,8 @@ class Journal:
         self.done = self._read()
 
     def __enter__(self) -> Journal:
-        with unwritable(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("wb", buffering=0)
-            self._file.write("".join(f"{line}\n" for line in (self._head, *sorted(self.done))).encode())
+        write_atomically(self._path, "".join(f"{line}\n" for line in (self._head, *sorted(self.done))).encode())
+        self._file = self._path.open("ab", buffering=0)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -254,7 +254,7 @@ def _load(project: Project, target: Target, files: tuple[str, ...], elsewhere: s
     from flyte_build.worker.protocol import LoadRequest, LoadResult
 
     visible = project.visible_environ(target)
-    with tempfile.TemporaryDirectory(prefix="flyte-build-") as scratch:
+    with _scratch() as scratch:
         paths = {name: os.path.join(scratch, name) for name in ("result", "output", "stacks", "progress")}
         request = LoadRequest(
             folder=elsewhere or str(project.folder),
@@ -276,10 +276,19 @@ def _load(project: Project, target: Target, files: tuple[str, ...], elsewhere: s
             raise _ended_early(request, status) from None
 
 
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix="flyte-build-")
+    except OSError as error:
+        raise errors.ScratchUnwritable(folder=tempfile.tempdir or "") from error
+
+
 def _ended_early(request: LoadRequest, status: int) -> errors.StepError:
     """Why a load left no result: a hang, a crash, or the code ended the interpreter."""
-    from flyte_build.worker.protocol import BUG
+    from flyte_build.worker.protocol import BUG, UNWRITTEN
 
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status) == UNWRITTEN and status >= 0:
+        return errors.ScratchUnwritable(folder=tempfile.gettempdir())
     stacks = _read(request.stacks)
     output = _read(request.output)
     traceback, file, line = _last_user_line(stacks, request)

@@ -11,6 +11,8 @@ from flyte_build.state.trace import Trace
 
 BUG = 70
 """Exit status of a child in which our own code failed."""
+UNWRITTEN = 71
+"""Exit status of a child that could not write what it has to."""
 
 _Field: TypeAlias = str | int | float | tuple[str, ...]
 

@@ -184,7 +184,8 @@ class Recorder:
     def read_source(self, path: str) -> bytes:
         """Read a source file that is about to run, and record the very bytes."""
         path = os.path.abspath(path)
-        os.pwrite(self._progress, os.fsencode(path).ljust(4096, b"\0"), 0)
+        with contextlib.suppress(OSError):  # it is for a message, and the disk may be full
+            os.pwrite(self._progress, os.fsencode(path).ljust(4096, b"\0"), 0)
         with self.paused(), open(path, "rb") as file:
             data = file.read()
         self._sources[path] = None

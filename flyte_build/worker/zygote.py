@@ -22,7 +22,7 @@ import msgspec
 from flyte_build import sdk
 from flyte_build.worker import record
 from flyte_build.worker.load import load
-from flyte_build.worker.protocol import BUG, LoadRequest
+from flyte_build.worker.protocol import BUG, UNWRITTEN, LoadRequest
 
 _exit = os._exit
 _children: dict[int, str] = {}
@@ -101,19 +101,30 @@ def _child(request: LoadRequest) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.setsid()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _redirect(request.output)
-    with open(request.stacks, "wb", buffering=0) as stacks:
+    try:
+        _redirect(request.output)
+        progress = os.open(request.progress, os.O_RDWR | os.O_CREAT, 0o600)
+        stacks_end = os.open(request.stacks, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    except OSError:
+        _exit(UNWRITTEN)
+    with open(stacks_end, "wb", buffering=0) as stacks:
         faulthandler.enable(stacks)
         faulthandler.dump_traceback_later(request.target.load_timeout, exit=True, file=stacks)
         _note_exits(stacks)
-        progress = os.open(request.progress, os.O_RDWR | os.O_CREAT, 0o600)
         sdk.revive_after_fork()
         result = load(request, progress)
         faulthandler.cancel_dump_traceback_later()
-    part = f"{request.result}.part"
-    with open(part, "wb") as file:
-        file.write(msgspec.json.encode(result))
-    os.replace(part, request.result)
+    _write(request.result, msgspec.json.encode(result))
+
+
+def _write(path: str, data: bytes) -> None:
+    part = f"{path}.part"
+    try:
+        with open(part, "wb") as file:
+            file.write(data)
+        os.replace(part, path)
+    except OSError:
+        _exit(UNWRITTEN)
 
 
 def _note_exits(stacks: BinaryIO) -> None:

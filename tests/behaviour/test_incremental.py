@@ -403,7 +403,7 @@ SETTLE = 2.2
 def test_the_file_index_sees_every_edit_of_a_tree_that_it_knows(checkout: Checkout) -> None:
     time.sleep(SETTLE)
     assert checkout.deploy() == {}
-    assert len(json.loads(checkout.state("files.json").read_bytes())["files"]) > 5
+    assert len(json.loads(checkout.state("files.json").read_bytes().partition(b"\n")[2])["files"]) > 5
     edits = {
         "shared/limits.py changed": same_size_and_old_time("shared/limits.py", "10", "99"),
         "rates.csv changed": same_size_and_old_time("rates.csv", "a,1", "a,7"),

@@ -57,7 +57,7 @@ MAY_IMPORT: dict[str, set[str]] = {
             "state",
         ),
     },
-    "doit_database": {"graph", "state"},
+    "doit_database": {"errors", "graph", "state"},
     "dodo": {"graph"},
 }
 """Room -> rooms that it may import from. `manifest_*` belong to `manifest`, `sdk_*` to `sdk`."""
