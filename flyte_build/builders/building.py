@@ -109,13 +109,25 @@ def _remotely(workshop: Workshop, build: NamedBuild, draft: ImageBuild) -> Made:
     uri = remote.build(
         workshop.backend,
         name=build.uri,
-        spec=draft.remote_spec,
+        spec=_with_base(draft.remote_spec, build.base),
         context=workshop.objects / build.context if build.context else None,
-        secrets=build.secrets,
+        secrets=(*build.secrets, *((draft.registry_secret,) if draft.registry_secret else ())),
         force=False,
         started=lambda url: workshop.show(f"building at {url}"),
     )
     return Made(uri=uri, digest="", how="built")
+
+
+def _with_base(spec: bytes, base: str) -> bytes:
+    """The specification, with the base that its reference stands for."""
+    if not base:
+        return spec
+    from flyteidl2.imagebuilder.definition_pb2 import ImageSpec
+
+    message = ImageSpec.FromString(spec)
+    message.base_image = base
+    data: bytes = message.SerializeToString(deterministic=True)
+    return data
 
 
 def forget(folder: Path, uri: str, environ: Mapping[str, str]) -> bool:

@@ -27,6 +27,8 @@ class NamedBuild(Value, frozen=True):
     platforms: tuple[str, ...]
     secrets: tuple[BuildSecret, ...]
     build_args: dict[str, str]
+    base: str = ""
+    """What the build's reference to a base stands for; empty: it has none."""
 
     @property
     def uri(self) -> str:
@@ -51,6 +53,7 @@ def named(build: ImageBuild, settings: ImageSettings, base: str = "") -> NamedBu
         platforms=platforms,
         secrets=build.secrets,
         build_args=settings.build_args,
+        base=base,
     )
 
 
