@@ -5,6 +5,7 @@ targets/NAME/STEP.log     journals            bundles/DIGEST.tar.gz
 images/                   logs, locks and records of builds
 files.json                the file index      store/, backend/    of the embedded control plane
 lock                      held by the run that is at work
+versions.lock             held while an explicit version is looked for and registered
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ class StateFolder:
     @property
     def index(self) -> Path:
         return self.root / "files.json"
+
+    @property
+    def versions_lock(self) -> Path:
+        return self.root / "versions.lock"
 
     @property
     def lock(self) -> Path:

@@ -141,23 +141,41 @@ def test_a_version_that_other_code_has_is_told_with_what_differs(repository: Rep
     )
 
 
-@pytest.mark.error("VersionTaken")
-def test_two_targets_that_register_one_version_are_told_of_each_other(tmp_path: Path) -> None:
-    repository = Repository(tmp_path, {"base.py": environment("base")})
-    tables = []
+def sharing(folder: Path, settings: str = "") -> Repository:
+    """Two targets that register one environment, each with a bundle of its own, under one version."""
+    repository = Repository(folder, {"base.py": environment("base")})
+    tables = [settings]
     for name in ("a", "b"):
         repository.write(f"{name}.py", "import base\n" + environment(name, ", depends_on=[base.env]"))
         tables.append(f'[targets.{name}]\npath = "{name}.py"\nenvironment = "env"\nversion = "v1"\n')
     repository.write("deploy.toml", "\n".join(tables))
-    ran = repository.doit()
+    return repository
+
+
+@pytest.mark.error("VersionTaken")
+def test_a_version_that_another_target_registered_is_told_with_its_name(tmp_path: Path) -> None:
+    repository = sharing(tmp_path)
+    assert repository.doit("deploy:a").code == 0
+    ran = repository.doit("deploy:b")
+    assert (ran.code, list(failures(ran))) == (1, ["deploy:b"])
     head, *differences = failures(ran)["deploy:b"].splitlines()
-    assert (ran.code, head) == (
-        1,
+    assert head == (
         "the embedded control plane: task `base.base_task` already has a version `v1` that is different; `a` "
         "registered it, with a bundle of its own; leave `version` at `{content}`, or deploy what shares environments "
-        "as one target",
+        "as one target"
     )
-    assert differences  # digests of the two bundles
+    assert any(line.startswith("  task_template.metadata.code_bundle_uri: ") for line in differences)
+
+
+def test_targets_deployed_at_once_do_not_overwrite_a_version_of_each_other(tmp_path: Path) -> None:
+    with RecordingServer(tmp_path / "server") as server:
+        ran = sharing(tmp_path, SETTINGS.format(endpoint=server.endpoint)).doit()
+        assert [request.task_id.name for request in server.requests("DeployTask")].count("base.base_task") == 1
+    (message,) = failures(ran).values()
+    assert ran.code == 1
+    assert message.startswith(
+        f"{server.endpoint}: task `base.base_task` already has a version `v1` that is different; "
+    )
 
 
 # --- no control plane
