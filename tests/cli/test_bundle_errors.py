@@ -112,6 +112,7 @@ WRITER = """\
 from flyte_build.dodo import *
 
 import sys
+import threading
 
 
 def write_when_read(frame, event, function):
@@ -123,6 +124,7 @@ def write_when_read(frame, event, function):
 
 BUSY = {path!r}
 sys.setprofile(write_when_read)
+threading.setprofile(write_when_read)
 """
 
 
