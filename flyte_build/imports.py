@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -31,6 +32,10 @@ class Closure(Value, frozen=True):
     """Files that Python cannot parse, whose imports are not known."""
 
 
+_parsing = threading.Lock()
+"""What is done with warnings counts for all threads."""
+
+
 @lru_cache(maxsize=4096)
 def imports_of(source: bytes, package: str = "") -> tuple[str, ...]:
     """Absolute dotted names that `source` may import, sorted; `package` is the package that its file is in.
@@ -48,7 +53,7 @@ def imports_of(source: bytes, package: str = "") -> tuple[str, ...]:
 
 def _parsed(source: bytes) -> ast.Module | None:
     try:
-        with warnings.catch_warnings():
+        with _parsing, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two: nested too deeply
