@@ -24,9 +24,18 @@ from doit.doit_cmd import DoitMain
 from doit.exceptions import InvalidDodoFile, TaskFailed, UnmetDependency
 
 from flyte_build import pipeline
-from flyte_build.errors import ManifestError, Place, StateBusy, StepError, UnknownChoice, UnknownTarget, WrongValue
+from flyte_build.errors import (
+    ManifestError,
+    NotAStep,
+    Place,
+    StateBusy,
+    StepError,
+    UnknownChoice,
+    UnknownTarget,
+    WrongValue,
+)
 from flyte_build.manifest import Manifest, read_manifest
-from flyte_build.model import Fresh, Stale, Target
+from flyte_build.model import Cause, Fresh, Stale, Target
 from flyte_build.project import Project
 from flyte_build.report import (
     JsonReporter,
@@ -247,6 +256,7 @@ class Freshness:
         self._target = target
         self._step = step
         self._reason = ""
+        self.cause: Cause | None = None
 
     def __call__(self, task: Any, values: Any) -> bool:  # noqa: ARG002 doit passes arguments by these names
         judge = pipeline.judge if _Run.started else pipeline.judge_with_needs
@@ -260,7 +270,7 @@ class Freshness:
             return False
         if isinstance(verdict, Fresh):
             return True
-        self._reason = verdict.reason
+        self._reason, self.cause = verdict.reason, verdict.cause
         return False
 
     def __repr__(self) -> str:
@@ -294,6 +304,43 @@ def _check(target: str) -> TaskFailed | None:
         return TaskFailed(error.message)
     check_line(target, variables().get("output", "text"))
     return None
+
+
+def tell_why(words: Iterable[str]) -> None:
+    """Answer `doit why STEP:TARGET...`.
+
+    Raises:
+        InvalidDodoFile: a word is no step of a target; doit shows the message and ends with 3.
+    """
+    import msgspec
+
+    from flyte_build.why import text, why
+
+    try:
+        asked = [step for word in words for step in steps_of(word, project().manifest.targets)]
+    except ManifestError as error:
+        raise InvalidDodoFile(error.message) from error
+    for step, target in dict.fromkeys(asked):
+        answers = why(project(), project().manifest.targets[target], step)
+        if variables().get("output") == "jsonl":
+            for answer in answers:
+                tell(msgspec.json.encode({"event": "why", **msgspec.to_builtins(answer)}, order="sorted").decode())
+        else:
+            tell(text(answers))
+
+
+def steps_of(word: str, targets: Collection[str]) -> list[tuple[str, str]]:
+    """(step, target) for each that a word such as `deploy:services/*` means; of `deploy`, every target.
+
+    Raises:
+        NotAStep: it means another task.
+        UnknownTarget: there is no such target.
+    """
+    step, colon, pattern = word.partition(":")
+    if step not in pipeline.STEPS:
+        raise NotAStep(word=word, steps=tuple(pipeline.STEPS))
+    check_words([word], targets)
+    return [(step, name) for name in targets if not colon or name == pattern or fnmatch.fnmatch(name, pattern)]
 
 
 def _guarded(work: Callable[[], Any]) -> dict[str, Any] | TaskFailed:

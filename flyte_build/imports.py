@@ -30,6 +30,8 @@ class Closure(Value, frozen=True):
     """Looked for and not found: should one of these appear, the closure may change."""
     broken: tuple[str, ...] = ()
     """Files that Python cannot parse, whose imports are not known."""
+    readers: dict[str, str] = {}
+    """What is found or missing -> the file whose import was looked up first."""
 
 
 _parsing = threading.Lock()
@@ -131,6 +133,7 @@ def closure(
     files, waiting = set(seeds), sorted(seeds)
     missing: set[str] = set()
     asked: set[str] = set()
+    readers: dict[str, str] = {}
     broken: list[str] = []
     while waiting:
         path = waiting.pop()
@@ -144,11 +147,20 @@ def closure(
             if name in asked:
                 continue
             asked.add(name)
-            found = [each for each in _find(name.split("."), search, folders, missing) if each not in files]
+            tried: set[str] = set()
+            found = [each for each in _find(name.split("."), search, folders, tried) if each not in files]
             kept = [each for each in found if not leave_out(each)]
+            for each in (*tried, *kept):
+                readers.setdefault(each, path)
+            missing |= tried
             files.update(kept)
             waiting.extend(kept)
-    return Closure(files=tuple(sorted(files)), missing=tuple(sorted(missing)), broken=tuple(sorted(broken)))
+    return Closure(
+        files=tuple(sorted(files)),
+        missing=tuple(sorted(missing)),
+        broken=tuple(sorted(broken)),
+        readers=dict(sorted(readers.items())),
+    )
 
 
 class _Folders:

@@ -12,6 +12,21 @@ import msgspec
 
 CopyStyle = Literal["loaded_modules", "all", "none"]
 Builder = Literal["local", "remote"]
+CauseKind = Literal[
+    "missing",
+    "receipt",
+    "need",
+    "asked",
+    "file",
+    "folder",
+    "path",
+    "import",
+    "variable",
+    "setting",
+    "package",
+    "output",
+    "opaque",
+]
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -181,6 +196,12 @@ class Discovery(Value, frozen=True):
     """Names of the environments that the manifest chose, before their dependencies."""
     loaded_files: tuple[str, ...]
     """Local modules that were imported, under the root."""
+    readers: dict[str, str] = {}
+    """What the code looked at -> the file whose code did so first; empty: a file of the target, loaded by us.
+
+    Paths are as in a trace, those outside the manifest's folder left out. `$NAME` is an environment variable;
+    `import PATH`, a module looked for, without its suffix.
+    """
     warnings: tuple[str, ...] = ()
 
 
@@ -198,6 +219,11 @@ class Bundle(Value, frozen=True):
     files: tuple[BundleFile, ...]
     archive_size: int
     """Bytes of the compressed archive."""
+    readers: dict[str, str] = {}
+    """What imports inside functions lead to, or look for in vain -> the file that has the import.
+
+    Paths are as in a trace. No part of what is bundled.
+    """
 
     @property
     def filename(self) -> str:
@@ -225,16 +251,35 @@ class Registration(Value, frozen=True):
     triggers: tuple[bytes, ...] = ()
 
 
+class Cause(Value, frozen=True):
+    """Why a step must run, as data.
+
+    - `missing`: it was never done here. `receipt`: what says that it was done cannot be used. `need`: an earlier step,
+      `name`, was not done. `asked`: somebody wants it.
+    - `file`, `folder`, `path` (something that was looked for), `import`, `variable`: what the step looked at changed.
+    - `setting`: a field of the key, and after a dot a name in it. `package`: an installed distribution.
+    - `output`: a file of the step's own result. `opaque`: the code does what cannot be seen.
+    """
+
+    kind: CauseKind
+    name: str = ""
+    old: str = ""
+    """Digest; of a `path` or an `import`, what was there; of a `package`, its version. Empty: nothing was there."""
+    new: str = ""
+    chain: tuple[str, ...] = ()
+    """From a file of the target, through those that it imports, to what changed; empty: not known."""
+
+
 class Fresh(Value, frozen=True, tag="fresh"):
     """Nothing that the step depends on has changed since its receipt was written."""
 
 
 class Stale(Value, frozen=True, tag="stale"):
-    """The step must run. `reason` is what the user reads."""
+    """The step must run."""
 
     reason: str
-    field: str = ""
-    """The field of the key that changed, when it was one."""
+    """What the user reads."""
+    cause: Cause
 
 
 Verdict = Fresh | Stale

@@ -53,6 +53,8 @@ class Plan(Value, frozen=True):
     """Left out because they look like keys or credentials; worth a word to the user."""
     broken: tuple[str, ...] = ()
     """Modules that Python cannot parse; worth a word, too."""
+    readers: dict[str, str] = {}
+    """What a lazy import leads to, or looks for in vain -> the file that has the import."""
 
 
 # --- which files
@@ -68,7 +70,7 @@ def plan(target: Target, root: Path, discovery: Discovery, *, search: Sequence[s
             `all` or a folder include cannot be bundled; a file cannot be read.
     """
     rules = ignore.load(root, target.exclude)
-    by_style, broken = _by_style(target, root, discovery, rules=rules, search=search)
+    by_style, lazy = _by_style(target, root, discovery, rules=rules, search=search)
     seen = [
         by_style,
         *(_included(root, include, rules) for include in _includes(target, root, discovery)),
@@ -82,7 +84,8 @@ def plan(target: Target, root: Path, discovery: Discovery, *, search: Sequence[s
         watch_folders=_first(scan.folders for scan in seen),
         watch_missing=_union(scan.missing for scan in seen),
         secrets=tuple(sorted({path for scan in seen for path in scan.secrets}.difference(files))),
-        broken=broken,
+        broken=lazy.broken,
+        readers=lazy.readers,
     )
 
 
@@ -100,21 +103,22 @@ def _first(parts: Iterable[dict[str, str]]) -> dict[str, str]:
 
 def _by_style(
     target: Target, root: Path, discovery: Discovery, *, rules: Ignore, search: Sequence[str]
-) -> tuple[Scan, tuple[str, ...]]:
-    """What the copy style takes, and which of it cannot be parsed."""
+) -> tuple[Scan, imports.Closure]:
+    """What the copy style takes, and what was found of lazy imports."""
+    none = imports.Closure(files=(), missing=())
     loaded = tuple(path for path in discovery.loaded_files if not rules.excludes(path))
     if target.copy_style == "none":
-        return Scan(), ()
+        return Scan(), none
     if target.copy_style == "all":
         everything = _walk(root, rules)
-        return msgspec.structs.replace(everything, files=(*everything.files, *loaded)), ()
+        return msgspec.structs.replace(everything, files=(*everything.files, *loaded)), none
     if not target.lazy_imports:
-        return Scan(files=loaded), ()
+        return Scan(files=loaded), none
     base = os.path.realpath(os.fsencode(root))
     found = imports.closure(
         root, loaded, lambda path: read_whole(base, path)[0], search=search, leave_out=rules.excludes
     )
-    return Scan(files=found.files, missing=found.missing), found.broken
+    return Scan(files=found.files, missing=found.missing), found
 
 
 def _anything(_path: str) -> bool:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
 
+from flyte_build import causes, git
 from flyte_build.errors import StepNotDone
-from flyte_build.model import Fresh, Stale, Target, Value, Verdict
+from flyte_build.model import Cause, Fresh, Stale, Target, Value, Verdict
 from flyte_build.state import receipts
 from flyte_build.state.folder import unwritable
-from flyte_build.state.receipts import Lost, Receipt
+from flyte_build.state.receipts import Lost, Made, Receipt
 from flyte_build.steps import Outcome, bundle, deploy, discover, images, serialize, upload
 
 if TYPE_CHECKING:
     from flyte_build.project import Project
+
+_T = TypeVar("_T", bound=Value)
 
 
 class Step(Protocol):
@@ -62,6 +67,7 @@ class Done(Value, frozen=True):
     step: str
     target: str
     reason: str
+    cause: Cause
     summary: str
     seconds: float
     notes: tuple[str, ...] = ()
@@ -73,11 +79,14 @@ def judge(project: Project, target: Target, step: str) -> Verdict:
     Raises:
         StepError: the key itself cannot be made, such as a version that asks git where there is none.
     """
+    receipt = project.receipt(target.name, step)
+    if isinstance(receipt, Lost):
+        return receipts.lost(receipt)
     for need in NEEDS[step]:
         if isinstance(project.receipt(target.name, need), Lost):
-            return Stale(reason=f"{need} was not done")
+            return Stale(reason=f"{need} was not done", cause=Cause(kind="need", name=need))
     key = STEPS[step].key(project, target)
-    verdict = receipts.judge(key, project.receipt(target.name, step), project.world(target))
+    verdict = receipts.judge(key, receipt, project.world(target))
     return verdict if isinstance(verdict, Fresh) else _with_cause(project, target, step, verdict)
 
 
@@ -95,9 +104,24 @@ def judge_with_needs(project: Project, target: Target, step: str) -> Verdict:
 
 
 def _with_cause(project: Project, target: Target, step: str, verdict: Stale) -> Stale:
-    cause = CAUSES.get(verdict.field, step)
-    receipt = project.receipt(target.name, cause)
-    return Stale(reason=receipt.reason) if cause != step and isinstance(receipt, Receipt) else verdict
+    """The reason of the step whose result changed; else the verdict, with what leads there."""
+    source = CAUSES.get(verdict.cause.name, step) if verdict.cause.kind == "setting" else step
+    receipt = project.receipt(target.name, source)
+    if source != step and isinstance(receipt, Receipt):
+        return Stale(reason=receipt.reason, cause=receipt.cause)
+    return causes.explain(project, verdict, _with_readers(project, target))
+
+
+def _with_readers(project: Project, target: Target) -> tuple[str, ...]:
+    """Digests of the objects that say what led to what."""
+    discovered = _result(project, target, discover.NAME, discover.Result)
+    packed = _result(project, target, bundle.NAME, bundle.Result)
+    return (*((discovered.discovery,) if discovered else ()), *((packed.bundle,) if packed else ()))
+
+
+def _result(project: Project, target: Target, step: str, kind: type[_T]) -> _T | None:
+    receipt = project.receipt(target.name, step)
+    return receipt.read_if_known(kind) if isinstance(receipt, Receipt) else None
 
 
 def run(project: Project, target: Target, step: str) -> Done:
@@ -111,7 +135,7 @@ def run(project: Project, target: Target, step: str) -> Done:
         if isinstance(project.receipt(target.name, need), Lost):
             raise StepNotDone(step=step, need=need, target=target.name)
     verdict = judge(project, target, step)
-    reason = "asked for" if isinstance(verdict, Fresh) else verdict.reason
+    stale = verdict if isinstance(verdict, Stale) else Stale(reason="asked for", cause=Cause(kind="asked"))
     project.state.create()
     path = project.state.receipt(target.name, step)
     _discard_changed_outputs(project, project.receipt(target.name, step))
@@ -124,18 +148,26 @@ def run(project: Project, target: Target, step: str) -> Done:
         result=msgspec.Raw(outcome.result.json()),
         trace=outcome.trace,
         outputs=outcome.outputs,
-        reason=reason,
+        reason=stale.reason,
+        cause=stale.cause,
+        made=_made(project),
     )
     receipts.save(path, receipt)
     project.state.journal(target.name, step).unlink(missing_ok=True)
     return Done(
         step=step,
         target=target.name,
-        reason=reason,
+        reason=stale.reason,
+        cause=stale.cause,
         summary=outcome.summary,
         seconds=time.perf_counter() - started,
-        notes=(*outcome.notes, *_unseen(outcome, reason)),
+        notes=(*outcome.notes, *_unseen(outcome, stale.reason)),
     )
+
+
+def _made(project: Project) -> Made:
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return Made(time=now, commit=git.commit(project.folder), machine=os.uname().nodename)
 
 
 def _unseen(outcome: Outcome, reason: str) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flyte_build import pipeline, versions
-from flyte_build.model import Fresh, Target, Value
+from flyte_build.model import Cause, Stale, Target, Value
 from flyte_build.state.receipts import Receipt
 from flyte_build.steps import bundle, deploy, discover, images, serialize
 
@@ -38,6 +38,8 @@ class Plan(Value, frozen=True):
     """URI of each image that is made of layers -> what would be done about it, and why."""
     reason: str
     """Why something would be done; empty when nothing would."""
+    cause: Cause | None
+    """The same as data."""
 
 
 def plan(project: Project, target: Target) -> Plan:
@@ -49,44 +51,45 @@ def plan(project: Project, target: Target) -> Plan:
     discovery = discover.load(project, target)
     packed = project.result(target.name, bundle.NAME, bundle.Result)
     needed = images.wanted(discovery, project.manifest.images, root_dir=target.root_dir)
-    stale = _reason(project, target, images.NAME)
-    uris = needed.uris if stale else project.result(target.name, images.NAME, images.Result).uris
-    known = not (stale and needed.builds and images.decides_uris(project.manifest.images))
+    unnamed = _stale(project, target, images.NAME)
+    uris = needed.uris if unnamed else project.result(target.name, images.NAME, images.Result).uris
+    known = not (unnamed and needed.builds and images.decides_uris(project.manifest.images))
     template = versions.fill(target, project.folder, project.environ)
     content = serialize.content_version(discovery, packed.digest, uris)
     version = template.replace(versions.CONTENT, content if known else UNKNOWN)
     serialize.check(target, discovery, version, bundle_digest=packed.digest)
-    upload_reason = _reason(project, target, "upload")
-    reason = upload_reason or stale or _reason(project, target, "serialize") or _reason(project, target, "deploy")
+    sends = _stale(project, target, "upload")
+    stale = sends or unnamed or _stale(project, target, "serialize") or _stale(project, target, "deploy")
     names = tuple(task.name for environment in discovery.environments for task in environment.tasks)
     return Plan(
         target=target.name,
         version=version,
         deployed_version=_deployed(project, target),
-        register=names if reason else (),
-        upload=f"{packed.digest}.tar.gz" if upload_reason and packed.digest else "",
+        register=names if stale else (),
+        upload=f"{packed.digest}.tar.gz" if sends and packed.digest else "",
         bundle_files=packed.files,
         bundle_size=packed.size,
         archive_size=packed.archive_size,
         images=needed.uris,
-        builds={uri: _about(project, target, uri, stale) for uri in needed.builds},
-        reason=reason,
+        builds={uri: _about(project, target, uri, unnamed) for uri in needed.builds},
+        reason=stale.reason if stale else "",
+        cause=stale.cause if stale else None,
     )
 
 
-def _about(project: Project, target: Target, uri: str, stale: str) -> str:
+def _about(project: Project, target: Target, uri: str, stale: Stale | None) -> str:
     """What would be done about an image. Without asking its registry, that is known only of images in a receipt."""
     receipt = project.receipt(target.name, images.NAME)
     done = receipt.read_if_known(images.Result) if isinstance(receipt, Receipt) else None
     known = done.images.get(uri) if done else None
     if known is None:
-        return f"would be built unless it is there ({stale})"
+        return f"would be built unless it is there ({stale.reason if stale else ''})"
     return f"{known.how}, {known.digest}" if known.digest else known.how
 
 
-def _reason(project: Project, target: Target, step: str) -> str:
+def _stale(project: Project, target: Target, step: str) -> Stale | None:
     verdict = pipeline.judge(project, target, step)
-    return "" if isinstance(verdict, Fresh) else verdict.reason
+    return verdict if isinstance(verdict, Stale) else None
 
 
 def _deployed(project: Project, target: Target) -> str:

@@ -122,16 +122,21 @@ class Project:
     @functools.cached_property
     def installed_distributions(self) -> str:
         """Digest of which distributions are installed, and of the lists of their files with the digests of those."""
-        folders = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
-        return digest.of_parts("distributions", [part for folder in folders for part in self._installed_in(folder)])
+        return digest.of_parts("distributions", [part for pair in self.installed for part in pair])
 
-    def _installed_in(self, folder: str) -> Iterator[str]:
+    @functools.cached_property
+    def installed(self) -> tuple[tuple[str, str], ...]:
+        """What that digest is of: entries of the folders of distributions, and digests of what lists their files."""
+        folders = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+        return tuple(pair for folder in folders for pair in self._installed_in(folder))
+
+    def _installed_in(self, folder: str) -> Iterator[tuple[str, str]]:
         for entry in self.index.listing(folder) or ():
             name = entry.partition("/")[0]
             if name.endswith((".dist-info", ".egg-info")):
-                yield from (entry, self.index.digest(f"{folder}/{name}/RECORD"))
+                yield entry, self.index.digest(f"{folder}/{name}/RECORD")
             elif name.endswith((".pth", ".egg-link")):
-                yield from (entry, self.index.digest(f"{folder}/{name}"))
+                yield entry, self.index.digest(f"{folder}/{name}")
 
     def receipt(self, target: str, step: str) -> Receipt | Lost:
         """The receipt of a step, read again only when it was written again."""

@@ -123,9 +123,10 @@ class Reporter:
     def execute_task(self, task: Any) -> None:
         step, target = _split(task.name)
         if target:
-            self._step(target, {"event": "started", "step": step, "target": target, "reason": _reason(task)})
+            why = {"reason": _reason(task), "cause": _cause(task)}
+            self._step(target, {"event": "started", "step": step, "target": target, **why})
         elif task.actions and step.partition(":")[0] not in OWN_TASKS:
-            self._emit("started", step=step, target="", reason="")
+            self._emit("started", step=step, target="", reason="", cause=None)
 
     def add_success(self, task: Any) -> None:
         if task.name.startswith(_PLAN):
@@ -216,6 +217,7 @@ class Reporter:
             step=target.failed or last.get("step", ""),
             summary=", ".join(event["summary"] for event in target.done if event["step"] in ("serialize", target.last)),
             reason=first.get("reason", ""),
+            cause=first.get("cause"),
             seconds=sum(event["seconds"] for event in target.done),
         )
 
@@ -256,6 +258,11 @@ def _reason(task: Any) -> str:
     return next((repr(check) for check, *_ in task.uptodate if hasattr(check, "explains")), "")
 
 
+def _cause(task: Any) -> Any:
+    """The same as data; None when the task has no reason."""
+    return next((check.cause for check, *_ in task.uptodate if hasattr(check, "explains")), None)
+
+
 def _words(fail: Any) -> str:
     """The failure's own words; a bug's with its traceback."""
     return str(fail.message if not fail.traceback else fail.get_msg()).rstrip()
@@ -283,7 +290,7 @@ class _Text:
         if show is not None:
             show(**{name: value for name, value in event.items() if name != "event"})
 
-    def _started(self, step: str, target: str, reason: str) -> None:
+    def _started(self, step: str, target: str, reason: str, **_fields: Any) -> None:
         self._running(f"{step:<10}{target}{f'  ({reason})' if reason else ''}")
 
     def _running(self, line: str) -> None:
@@ -309,7 +316,9 @@ class _Text:
         if status == "ignored":
             self._line(f"{self._paint('ignored', 'ignored')}   {step}:{target}")
 
-    def _target(self, target: str, status: str, step: str, summary: str, reason: str, seconds: float) -> None:
+    def _target(
+        self, target: str, status: str, step: str, *, summary: str, reason: str, seconds: float, **_fields: Any
+    ) -> None:
         word = {"done": "deployed" if step == "deploy" else step}.get(status, status)
         what = f"at {step}" if status == "failed" else summary
         ran = status in ("done", "unchanged")

@@ -91,6 +91,17 @@ class UnknownTarget(ManifestError):
         return f"command line: {self.word}: {problem}; {suggest(name, self.known)}"
 
 
+class NotAStep(ManifestError):
+    """`doit why` was asked about a task that is no step of a target."""
+
+    word: str
+    steps: tuple[str, ...]
+
+    @property
+    def message(self) -> str:
+        return f"command line: why {self.word}: is no step of a target; ask about one of {quoted(self.steps)}"
+
+
 class UnknownProfile(ManifestError):
     file: str
     name: str

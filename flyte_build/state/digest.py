@@ -8,6 +8,8 @@ from pathlib import Path
 import xxhash
 
 _CHUNK = 1 << 20
+_LENGTH = 32
+_DIGITS = frozenset("0123456789abcdef")
 
 
 def of_parts(kind: str, parts: Iterable[bytes | str]) -> str:
@@ -19,6 +21,11 @@ def of_parts(kind: str, parts: Iterable[bytes | str]) -> str:
         hasher.update(len(data).to_bytes(8, "big"))
         hasher.update(data)
     return hasher.hexdigest()
+
+
+def is_one(text: str) -> bool:
+    """Whether a text looks as digests do."""
+    return len(text) == _LENGTH and set(text) <= _DIGITS
 
 
 def of_bytes(data: bytes) -> str:

@@ -6,6 +6,7 @@ images/                   logs, locks and records of builds
 files.json                the file index      store/, backend/    of the embedded control plane
 lock                      held by the run that is at work
 versions.lock             held while an explicit version is looked for and registered
+installed/DIGEST.json     what was installed, to tell what changed
 """
 
 from __future__ import annotations
@@ -85,6 +86,10 @@ class StateFolder:
 
     def object(self, content: str) -> Path:
         return self.objects / content
+
+    def installed(self, content: str) -> Path:
+        """What was installed when some discovery ran. Nothing depends on it: it tells people what changed."""
+        return self.root / "installed" / f"{content}.json"
 
     def put_object(self, data: bytes) -> str:
         """Keep bytes under their digest, and give the digest."""

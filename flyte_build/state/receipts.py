@@ -12,16 +12,27 @@ from typing import TypeVar
 
 import msgspec
 
-from flyte_build.model import Fresh, Stale, Value, Verdict
+from flyte_build.model import Cause, Fresh, Stale, Value, Verdict
 from flyte_build.state import digest
 from flyte_build.state import trace as tracing
 from flyte_build.state.files import FileIndex
 from flyte_build.state.folder import unwritable, write_atomically
 from flyte_build.state.trace import Trace
 
-FORMAT = 1
+FORMAT = 2
 _CHUNK = 1 << 16
 _T = TypeVar("_T", bound=Value)
+
+
+class Made(Value, frozen=True):
+    """Where a receipt comes from. For people: no key and no verdict depends on it."""
+
+    time: str = ""
+    """UTC, ISO 8601."""
+    commit: str = ""
+    """What git had checked out; empty: no git."""
+    machine: str = ""
+    """Its host name."""
 
 
 class Receipt(Value, frozen=True):
@@ -35,6 +46,9 @@ class Receipt(Value, frozen=True):
     """Files that the result stands on: path below the state folder -> digest of the content."""
     reason: str = ""
     """Why the step ran."""
+    cause: Cause = Cause(kind="asked")
+    """The same as data."""
+    made: Made = Made()
 
     def read(self, kind: type[_T]) -> _T:
         """The result, as the type that the step wrote."""
@@ -64,6 +78,9 @@ class Lost(Value, frozen=True):
     reason: str
 
 
+NEVER_DONE = Lost(reason="never done here")
+
+
 class _Sealed(Value, frozen=True):
     """A receipt's file. Damage that leaves valid JSON is told by the seal."""
 
@@ -81,7 +98,7 @@ def load(path: Path | str) -> Receipt | Lost:
     try:
         sealed = _SEALED.decode(_content(path))
     except FileNotFoundError:
-        return Lost(reason="never done here")
+        return NEVER_DONE
     except OSError as error:
         return Lost(reason=f"its receipt cannot be read: {error.strerror}; starting over")
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -127,16 +144,21 @@ def forget(path: Path) -> None:
 def judge(key: Value, receipt: Receipt | Lost, world: World) -> Verdict:
     """Whether a step has to run, and why."""
     if isinstance(receipt, Lost):
-        return Stale(reason=receipt.reason)
+        return lost(receipt)
     now = key.json()
     if bytes(receipt.key) != now:
         return _key_difference(bytes(receipt.key), now)
     for path, content in receipt.outputs.items():
         found = world.index.digest(os.path.join(world.state, path))
         if found != content:
-            return Stale(reason=f"its result {path} {'was changed' if found else 'is gone'}")
-    reason = tracing.changed(receipt.trace, str(world.folder), world.index, world.environ)
-    return Stale(reason=reason) if reason else Fresh()
+            cause = Cause(kind="output", name=path, old=content, new=found)
+            return Stale(reason=f"its result {path} {'was changed' if found else 'is gone'}", cause=cause)
+    return tracing.changed(receipt.trace, str(world.folder), world.index, world.environ) or Fresh()
+
+
+def lost(receipt: Lost) -> Stale:
+    """What follows when there is no usable receipt."""
+    return Stale(reason=receipt.reason, cause=Cause(kind="missing" if receipt == NEVER_DONE else "receipt"))
 
 
 def _key_difference(recorded: bytes, now: bytes) -> Stale:
@@ -147,13 +169,23 @@ def _key_difference(recorded: bytes, now: bytes) -> Stale:
         before = old.get(name)
         if before == value:
             continue
-        inner = _first_difference(before, value) if isinstance(before, dict) and isinstance(value, dict) else ""
-        return Stale(reason=f"{inner and f'`{inner}` of '}{_words(name)} changed", field=name)
-    return Stale(reason="its key has other fields")
+        if not (isinstance(before, dict) and isinstance(value, dict)):
+            return _setting(f"{_words(name)} changed", name, before, value)
+        inner = next(inner for inner in {**before, **value} if before.get(inner) != value.get(inner))
+        words = f"`{inner}` of {_words(name)} changed"
+        return _setting(words, f"{name}.{inner}", before.get(inner), value.get(inner))
+    return Stale(reason="its key has other fields", cause=Cause(kind="setting"))
 
 
-def _first_difference(old: dict[str, object], new: dict[str, object]) -> str:
-    return next(name for name in {**old, **new} if old.get(name) != new.get(name))
+def _setting(reason: str, name: str, old: object, new: object) -> Stale:
+    return Stale(reason=reason, cause=Cause(kind="setting", name=name, old=_digest(old), new=_digest(new)))
+
+
+def _digest(value: object) -> str:
+    """Of a value of a key, which may hold what is not to be shown; itself where that is what it is."""
+    if value is None or (isinstance(value, str) and digest.is_one(value)):
+        return value or ""
+    return digest.of_bytes(msgspec.json.encode(value, order="deterministic"))
 
 
 def _words(field: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 
-from flyte_build.model import Value
+from flyte_build.model import Cause, Stale, Value
 from flyte_build.state import digest
 from flyte_build.state.files import FileIndex, Importable, kind
 from flyte_build.state.sqlite_file import is_whole
@@ -36,10 +36,11 @@ class Trace(Value, frozen=True):
     """What was done whose inputs cannot be seen (a process, a connection), with the line that did it."""
 
 
-def changed(trace: Trace, folder: str, index: FileIndex, environ: Mapping[str, str]) -> str:
-    """The first difference between a trace and the world, in words; empty when there is none."""
+def changed(trace: Trace, folder: str, index: FileIndex, environ: Mapping[str, str]) -> Stale | None:
+    """The first difference between a trace and the world."""
     if trace.opaque:
-        return f"{trace.opaque[0]}, whose inputs cannot be seen"
+        what = trace.opaque[0]
+        return Stale(reason=f"{what}, whose inputs cannot be seen", cause=Cause(kind="opaque", name=what))
     base = os.path.join(folder, "")
     for path, recorded in trace.files.items():
         absolute = _absolute(base, path)
@@ -50,22 +51,30 @@ def changed(trace: Trace, folder: str, index: FileIndex, environ: Mapping[str, s
         absolute = os.path.join(folder, path)
         listed = index.listing(absolute)
         for name, recorded in names.items():
-            if find_module(name, absolute, listed, index) != recorded:
-                return f"import of `{name}` finds another file in {path or '.'}"
+            found = find_module(name, absolute, listed, index)
+            if found != recorded:
+                return _other_module(name, path, recorded, found)
     for path, recorded in trace.folders.items():
-        if listing_digest(index.listing(os.path.join(folder, path))) != recorded:
-            return f"files in {path or '.'} changed"
+        now = listing_digest(index.listing(os.path.join(folder, path)))
+        if now != recorded:
+            cause = Cause(kind="folder", name=path or ".", old=recorded, new=now)
+            return Stale(reason=f"files in {path or '.'} changed", cause=cause)
     for path, recorded in trace.exists.items():
         now = index.kind(_absolute(base, path))
         if now != recorded:
-            return f"{path} is now {now or 'gone'}"
+            cause = Cause(kind="path", name=path, old=recorded, new=now)
+            return Stale(reason=f"{path} is now {now or 'gone'}", cause=cause)
     for path in trace.databases:
         if not is_whole(os.path.join(folder, path)):
-            return f"{path} is {'damaged' if kind(os.path.join(folder, path)) else 'gone'}"
+            now = "damaged" if kind(os.path.join(folder, path)) else ""
+            cause = Cause(kind="path", name=path, old="file", new=now)
+            return Stale(reason=f"{path} is {now or 'gone'}", cause=cause)
     for name, recorded in trace.environment.items():
-        if variable_digest(name, environ.get(name)) != recorded:
-            return f"environment variable `{name}` changed"
-    return ""
+        now = variable_digest(name, environ.get(name))
+        if now != recorded:
+            cause = Cause(kind="variable", name=name, old=recorded, new=now)
+            return Stale(reason=f"environment variable `{name}` changed", cause=cause)
+    return None
 
 
 def _absolute(base: str, path: str) -> str:
@@ -122,11 +131,18 @@ def _importable(folder: str, listed: tuple[str, ...], index: FileIndex) -> Impor
     return known
 
 
-def _difference(path: str, recorded: str, now: str) -> str:
+def _difference(path: str, recorded: str, now: str) -> Stale:
     if not now:
-        return f"{path} is gone"
-    if not recorded:
-        return f"{path} is new"
-    if recorded.partition(":")[0] == now.partition(":")[0]:
-        return f"{path} changed its executable bit"
-    return f"{path} changed"
+        what = "is gone"
+    elif not recorded:
+        what = "is new"
+    elif recorded.partition(":")[0] == now.partition(":")[0]:
+        what = "changed its executable bit"
+    else:
+        what = "changed"
+    return Stale(reason=f"{path} {what}", cause=Cause(kind="file", name=path, old=recorded, new=now))
+
+
+def _other_module(name: str, folder: str, recorded: str, now: str) -> Stale:
+    reason = f"import of `{name}` finds another file in {folder or '.'}"
+    return Stale(reason=reason, cause=Cause(kind="import", name=os.path.join(folder, name), old=recorded, new=now))

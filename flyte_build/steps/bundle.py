@@ -95,7 +95,8 @@ def run(project: Project, target: Target) -> Outcome:
     plan = packing.plan(target, root, discover.load(project, target), search=_search(project, target))
     if not plan.files:
         return Outcome(result=Result(digest=""), trace=_trace(project, target, plan, None), summary="no files")
-    bundle = packing.pack(plan, root, project.state.bundles)
+    packed = packing.pack(plan, root, project.state.bundles)
+    bundle = msgspec.structs.replace(packed, readers=discover.named(project, target, plan.readers))
     kept = project.state.put_object(bundle.json())
     path = archive(project, bundle)
     return Outcome(

@@ -10,13 +10,13 @@ import re
 import signal
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from flyte_build import errors
+from flyte_build import causes, errors
 from flyte_build.model import CopyStyle, Discovery, Target, Value
 from flyte_build.state import digest
 from flyte_build.state.files import encodable
@@ -118,6 +118,7 @@ def run(project: Project, target: Target) -> Outcome:
     assert loaded.discovery is not None
     discovery = loaded.discovery
     kept = project.state.put_object(discovery.json())
+    causes.keep_installed(project)
     tasks = sum(len(environment.tasks) for environment in discovery.environments)
     return Outcome(
         result=Result(
@@ -235,16 +236,23 @@ def trace_of_walk(
     project: Project, target: Target, *, files: dict[str, str], folders: dict[str, str], missing: Iterable[str]
 ) -> Trace:
     """What a choice of files under the root depends on; paths are relative to the root, and digests as in a trace."""
-    inside = os.path.relpath(project.root(target), project.resolved("."))
-
-    def name(path: str) -> str:
-        return os.path.normpath(os.path.join(inside, path))
-
+    name = _namer(project, target)
     return Trace(
         files={name(path): content for path, content in files.items()},
         folders={name(path): entries for path, entries in folders.items()},
         exists=dict.fromkeys(map(name, missing), ""),
     )
+
+
+def named(project: Project, target: Target, readers: Mapping[str, str]) -> dict[str, str]:
+    """Path -> path, both as in a trace instead of relative to the root."""
+    name = _namer(project, target)
+    return {name(path): name(reader) for path, reader in readers.items()}
+
+
+def _namer(project: Project, target: Target) -> Callable[[str], str]:
+    inside = os.path.relpath(project.root(target), project.resolved("."))
+    return lambda path: os.path.normpath(os.path.join(inside, path))
 
 
 # --- the worker

@@ -241,6 +241,7 @@ def _discover(request: LoadRequest, root: Path, recorder: Recorder, warnings: tu
         environments=tuple(replace(draft, include=includes[draft.name]) for draft in drafts),
         selected=tuple(dict.fromkeys(environment.name for environment in selected)),
         loaded_files=loaded,
+        readers=recorder.readers(),
         warnings=tuple(map(encodable, (*warnings, *_outside(local, root, request), *_hints(request, recorder)))),
     )
 

@@ -97,6 +97,8 @@ class Recorder:
         self._folders: dict[str, str] = {}
         self._exists: dict[str, str] = {}
         self._lookups: dict[str, dict[str, str]] = {}
+        self._readers: dict[str, str] = {}
+        self._seekers: dict[tuple[str, str], str] = {}
         self._index = FileIndex()
         self._made: set[str] = set()
         self._opaque: dict[str, None] = {}
@@ -172,6 +174,28 @@ class Recorder:
         """Every source file of the user's that was imported, in order."""
         return tuple(self._sources)
 
+    def readers(self) -> dict[str, str]:
+        """`Discovery.readers`: what was looked at so far -> the file of the user's whose code did so first.
+
+        Of what lies in the manifest's folder alone, so that a discovery is the same in every checkout.
+        """
+        asked = {f"${name}": line.rpartition(":")[0] for name, line in self.environment.asked_by_user().items()}
+        looked = {self._name(path) or ".": self._name(reader) for path, reader in self._readers.items()}
+        sought = {
+            f"import {os.path.join(self._name(folder), name)}": self._name(reader)
+            for (folder, name), reader in self._seekers.items()
+            if not os.path.isabs(self._name(folder))
+        }
+        return {
+            encodable(name): reader
+            for name, reader in sorted((asked | looked | sought).items())
+            if not (os.path.isabs(name) or os.path.isabs(reader))
+        }
+
+    def _note_reader(self, path: str) -> None:
+        if path not in self._readers:
+            self._readers[path] = _nearest_user(sys._getframe(2))
+
     def other_modules(self) -> tuple[str, ...]:
         """Every other file of the user's that a module came from: compiled, or read by a loader of the user's own."""
         named = [getattr(module, "__file__", None) for _, module in other_than_installed()]
@@ -189,6 +213,7 @@ class Recorder:
         with self.paused(), open(path, "rb") as file:
             data = file.read()
         self._sources[path] = None
+        self._note_reader(path)
         self._files[path] = digest.of_bytes(data)
         return data
 
@@ -197,6 +222,7 @@ class Recorder:
         watched = self.watched(path) if self._is_recording else None
         if watched is None or watched in self._files or self._is_made(watched) or self._is_above(watched):
             return
+        self._note_reader(watched)
         if content or watched not in self._exists:
             with self.paused():
                 self._exists[watched] = kind(watched)
@@ -218,6 +244,7 @@ class Recorder:
         elif _overwrites(mode, flags):
             self._made.add(watched)
         elif not _appends(mode, flags):  # what is appended to is not seen by that, and a log must not be stale for ever
+            self._note_reader(watched)
             with self.paused():
                 self._files[watched] = _content(watched)
 
@@ -246,6 +273,7 @@ class Recorder:
 
     def _record_entries(self, folder: str) -> None:
         if folder not in self._folders and not self._is_made(folder):
+            self._note_reader(folder)
             with self.paused():
                 self._folders[folder] = listing_digest(FileIndex().listing(folder))
 
@@ -334,6 +362,7 @@ class Recorder:
             self._record_archive(folder)
         found = self._lookups.setdefault(folder, {})
         if name not in found:
+            self._seekers[folder, name] = _nearest_user(sys._getframe(2))
             with self.paused():
                 found[name] = find_module(name, folder, self._index.listing(folder), self._index)
 
@@ -376,6 +405,15 @@ def _appends(mode: Any, flags: Any) -> bool:
 def _from_machinery(frame: FrameType | None) -> bool:
     """Whether the import system itself asks: lookups are recorded more exactly by `find_spec`."""
     return frame is not None and frame.f_code.co_filename.startswith(_MACHINERY)
+
+
+def _nearest_user(frame: FrameType | None) -> str:
+    """The file of the user's that is behind a call, through whatever libraries; empty: none, we load it ourselves."""
+    while frame is not None:
+        if is_users(frame.f_code.co_filename):
+            return frame.f_code.co_filename
+        frame = frame.f_back
+    return ""
 
 
 def _first_word(argument: Any) -> str:

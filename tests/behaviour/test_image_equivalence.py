@@ -7,6 +7,7 @@ that the engine holds under their outside names, ours through mirrors.
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from importlib.metadata import version
@@ -149,6 +150,7 @@ def test_an_image_is_the_one_that_flyte_build_makes(name: str, engine: Engine, t
             text = text.replace(mark, value)
         repository.write(path, text.lstrip())
     repository.environ |= engine.record.environment
+    repository.environ["PATH"] = f"{SCRIPTS}{os.pathsep}{repository.environ['PATH']}"  # `flyte build` asks uv
 
     theirs = repository.run(str(SCRIPTS / "flyte"), "--output-format", "json", "build", "it.py", "env", timeout=600)
     assert theirs.code == 0, theirs.out + theirs.err

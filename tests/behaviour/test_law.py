@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from bench.monorepo import generate
 from flyte_build.errors import StepError
+from flyte_build.steps import discover
 from tests.behaviour.test_incremental import FILES
 from tests.checkout import Checkout, Left
 from tests.edits import Edit
@@ -210,6 +211,23 @@ def test_two_checkouts_give_the_same_versions_bundles_and_specs(tmp_path: Path) 
         os.umask(before)
     assert second.code == 0, second.err
     assert everything_left(here) == everything_left(there)
+
+
+def test_two_checkouts_give_the_same_discovery(tmp_path: Path) -> None:
+    """Also where the code looks at what lies outside of them."""
+    found = []
+    for name in ("here", "there"):
+        checkout = Checkout(tmp_path / name / "repo", FILES)
+        checkout.write("../outside/side.txt", "1")
+        lines = (
+            "import contextlib, sys\nsys.path.append('../outside')\n"
+            "with contextlib.suppress(ImportError):\n    import side\n"
+            "SIDE = open('../outside/side.txt').read()\nLIMIT = 10\n"
+        )
+        checkout.write("shared/limits.py", lines)
+        checkout.deploy("discover")
+        found.append(checkout.project().result("fraud", "discover", discover.Result).discovery)
+    assert found[0] == found[1]
 
 
 def test_a_moved_checkout_is_deployed_as_before(tmp_path: Path) -> None:

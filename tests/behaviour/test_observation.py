@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import py_compile
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -304,13 +305,16 @@ def test_an_installed_distribution_makes_discovery_stale(tmp_path: Path, monkeyp
     site.mkdir(parents=True)
     monkeypatch.syspath_prepend(str(site))
     checkout = small(tmp_path / "repo", "SEEN = 1")
-    for change in (
-        lambda: (site / "other-1.0.dist-info").mkdir(),
-        lambda: (site / "other-1.0.dist-info").rename(site / "other-1.1.dist-info"),
-        lambda: (site / "other-1.1.dist-info").rmdir(),
+    for change, what in (
+        (lambda: (site / "other-1.0.dist-info").mkdir(), "other 1.0 is new"),
+        (lambda: (site / "other-1.0.dist-info").rename(site / "other-1.1.dist-info"), "other 1.0 -> 1.1"),
+        (lambda: (site / "other-1.1.dist-info/RECORD").write_text("other.py,,\n"), "files of other"),
+        (lambda: shutil.rmtree(site / "other-1.1.dist-info"), "other 1.1 is gone"),
+        (lambda: (site / "other.pth").write_text("elsewhere\n"), "other.pth is new"),
+        (lambda: (site / "other.pth").unlink(), "other.pth is gone"),
     ):
         change()
-        assert checkout.deploy() == {"discover": "installed distributions changed"}
+        assert checkout.deploy() == {"discover": f"installed distributions changed: {what}"}
         assert checkout.deploy() == {}
 
 

@@ -284,8 +284,9 @@ def test_a_plan_as_json_is_one_object_for_each_target(tmp_path: Path) -> None:
     plan = plans["report"]
     assert set(plan) == {
         *("event", "target", "version", "deployed_version", "register", "upload", "bundle_files", "bundle_size"),
-        *("archive_size", "images", "builds", "reason"),
+        *("archive_size", "images", "builds", "reason", "cause"),
     }
+    assert plan["cause"] == {"kind": "missing", "name": "", "old": "", "new": "", "chain": []}
     assert (plan["register"], plan["deployed_version"], plan["bundle_files"]) == (["report.report_task"], "", 1)
     assert plan["upload"].endswith(".tar.gz")
     assert list(plan["images"]) == ["report"]
@@ -325,9 +326,9 @@ def test_events_as_json_lines(repository: Repository) -> None:
     ]
     fields = {event["event"]: sorted(event.keys() - {"event"}) for event in events}
     assert fields == {
-        "started": ["reason", "step", "target"],
-        "finished": ["notes", "reason", "seconds", "status", "step", "summary", "target"],
-        "target": ["reason", "seconds", "status", "step", "summary", "target"],
+        "started": ["cause", "reason", "step", "target"],
+        "finished": ["cause", "notes", "reason", "seconds", "status", "step", "summary", "target"],
+        "target": ["cause", "reason", "seconds", "status", "step", "summary", "target"],
         "summary": ["done", "failed", "fresh", "ignored", "seconds", "targets", "unchanged", "unfinished"],
     }
     assert {event["target"] for event in events if "target" in event} == {"fraud"}

@@ -60,6 +60,19 @@ CASES = {
     "UnknownTarget: forget": Case(
         "command line: deploy:fraud2: no target `fraud2`; did you mean `fraud`?", words=("forget", "deploy:fraud2")
     ),
+    "UnknownTarget: why": Case(
+        "command line: deploy:frad: no target `frad`; did you mean `fraud`?", words=("why", "deploy:frad")
+    ),
+    "NotAStep": Case(
+        "command line: why plan:fraud: is no step of a target; ask about one of `discover`, `bundle`, `images`, "
+        "`upload`, `serialize` and `deploy`",
+        words=("why", "plan:fraud"),
+    ),
+    "NotAStep: a word": Case(
+        "command line: why fraud: is no step of a target; ask about one of `discover`, `bundle`, `images`, "
+        "`upload`, `serialize` and `deploy`",
+        words=("why", "fraud"),
+    ),
     "UnknownProfile": Case(
         "deploy.toml: no profile `prd`; did you mean `prod`?",
         manifest=f'{ALL}[profiles.prod.flyte]\ndomain = "production"\n',

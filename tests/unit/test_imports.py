@@ -123,7 +123,17 @@ def test_package_wins_over_module_and_module_over_namespace(tmp_path: Path) -> N
 
 def test_installed_packages_are_not_taken_but_watched_for(tmp_path: Path) -> None:
     write(tmp_path, {"main.py": "import os, numpy.linalg"})
-    assert close(tmp_path, "main.py") == Closure(files=("main.py",), missing=("numpy", "numpy.py", "os", "os.py"))
+    missing = ("numpy", "numpy.py", "os", "os.py")
+    assert close(tmp_path, "main.py") == Closure(
+        files=("main.py",), missing=missing, readers=dict.fromkeys(missing, "main.py")
+    )
+
+
+def test_each_file_that_is_found_has_the_one_that_imports_it(tmp_path: Path) -> None:
+    write(tmp_path, {"main.py": "import a, b", "a.py": "import c", "b.py": "import c", "c.py": ""})
+    modules = {"a.py": "main.py", "b.py": "main.py", "c.py": "b.py"}
+    packages = {"a": "main.py", "b": "main.py", "c": "b.py"}  # looked for in vain, before the module
+    assert close(tmp_path, "main.py").readers == modules | packages
 
 
 def test_what_was_missing_changes_the_closure_when_it_appears(tmp_path: Path) -> None:

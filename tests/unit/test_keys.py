@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from flyte_build import pipeline
-from flyte_build.model import BackendSettings, Fresh, ImageSettings, Stale, StoreSettings, Target, Value, Verdict
+from flyte_build.model import BackendSettings, Cause, Fresh, ImageSettings, Stale, StoreSettings, Target, Value, Verdict
 from flyte_build.state import receipts
 from flyte_build.state.files import FileIndex
 from flyte_build.state.receipts import Receipt, World
@@ -76,7 +76,9 @@ def test_another_value_of_a_field_is_another_key_and_is_named(step: str, field: 
     assert old.json() != new.json()
     verdict = judged(new, old, tmp_path)
     assert isinstance(verdict, Stale)
-    assert verdict.field == field
+    assert verdict.cause.kind == "setting"
+    assert verdict.cause.name.partition(".")[0] == field
+    assert verdict.cause.old != verdict.cause.new
     assert field.replace("_", " ") in verdict.reason
     assert verdict.reason.endswith(" changed")
 
@@ -107,7 +109,9 @@ def test_a_receipt_with_more_fields_in_its_key_is_stale(tmp_path: Path) -> None:
     class More(Key, frozen=True):
         more: str
 
-    assert judged(Key(format=1), More(format=1, more=""), tmp_path) == Stale(reason="its key has other fields")
+    assert judged(Key(format=1), More(format=1, more=""), tmp_path) == Stale(
+        reason="its key has other fields", cause=Cause(kind="setting")
+    )
 
 
 # --- what the manifest says

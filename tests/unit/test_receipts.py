@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flyte_build.errors import StateUnwritable
-from flyte_build.model import Fresh, Stale, Value, Verdict
+from flyte_build.model import Cause, Fresh, Stale, Value, Verdict
 from flyte_build.state import digest, receipts
 from flyte_build.state.files import FileIndex
-from flyte_build.state.receipts import FORMAT, Lost, Receipt, World
+from flyte_build.state.receipts import FORMAT, Lost, Made, Receipt, World
 from flyte_build.state.trace import Trace
 from tests.unprivileged import unprivileged
 
@@ -128,17 +128,43 @@ def test_the_same_key_and_world_are_fresh(tmp_path: Path) -> None:
 
 
 def test_a_lost_receipt_gives_its_reason(tmp_path: Path) -> None:
-    assert judged(Lost(reason="never done here"), tmp_path) == Stale(reason="never done here")
+    assert judged(Lost(reason="never done here"), tmp_path) == Stale(
+        reason="never done here", cause=Cause(kind="missing")
+    )
+    assert judged(Lost(reason="its receipt was damaged; starting over"), tmp_path) == Stale(
+        reason="its receipt was damaged; starting over", cause=Cause(kind="receipt")
+    )
+
+
+def test_where_a_receipt_was_made_is_kept_and_makes_nothing_stale(tmp_path: Path) -> None:
+    made = Made(time="2026-01-02T03:04:05+00:00", commit="c0ffee", machine="builder")
+    receipts.save(tmp_path / "receipt.json", receipt(made=made))
+    found = receipts.load(tmp_path / "receipt.json")
+    assert isinstance(found, Receipt)
+    assert found.made == made
+    assert judged(found, tmp_path) == Fresh()
+
+
+def setting(reason: str, name: str, old: str, new: str) -> Stale:
+    """`old` and `new`: JSON of what is digested; empty: nothing."""
+    before, after = (digest.of_bytes(text.encode()) if text else "" for text in (old, new))
+    return Stale(reason=reason, cause=Cause(kind="setting", name=name, old=before, new=after))
+
+
+OTHER_URI = setting("bundle uri changed", "bundle_uri", '"a"', '"b"')
 
 
 @pytest.mark.parametrize(
     ("key", "verdict"),
     [
-        (Key(bundle_uri="b"), Stale(reason="bundle uri changed", field="bundle_uri")),
-        (Key(images={"env": "image:2"}), Stale(reason="`env` of images changed", field="images")),
-        (Key(images={"env": "image:1", "more": ""}), Stale(reason="`more` of images changed", field="images")),
-        (Key(images={}), Stale(reason="`env` of images changed", field="images")),
-        (Key(format=2, bundle_uri="b"), Stale(reason="format changed", field="format")),
+        (Key(bundle_uri="b"), OTHER_URI),
+        (
+            Key(images={"env": "image:2"}),
+            setting("`env` of images changed", "images.env", '"image:1"', '"image:2"'),
+        ),
+        (Key(images={"env": "image:1", "more": ""}), setting("`more` of images changed", "images.more", "", '""')),
+        (Key(images={}), setting("`env` of images changed", "images.env", '"image:1"', "")),
+        (Key(format=2, bundle_uri="b"), setting("format changed", "format", "1", "2")),
     ],
 )
 def test_the_first_field_that_differs_is_named(key: Key, verdict: Verdict, tmp_path: Path) -> None:
@@ -147,8 +173,20 @@ def test_the_first_field_that_differs_is_named(key: Key, verdict: Verdict, tmp_p
 
 def test_the_key_is_looked_at_before_the_world(tmp_path: Path) -> None:
     found = receipt(trace=Trace(files={"gone": "1"}), outputs={"gone": "1"})
-    assert judged(found, tmp_path, Key(bundle_uri="b")) == Stale(reason="bundle uri changed", field="bundle_uri")
-    assert judged(found, tmp_path) == Stale(reason="its result gone is gone")
+    assert judged(found, tmp_path, Key(bundle_uri="b")) == OTHER_URI
+    assert judged(found, tmp_path) == gone("gone", "1")
+
+
+def gone(path: str, content: str) -> Stale:
+    return Stale(reason=f"its result {path} is gone", cause=Cause(kind="output", name=path, old=content))
+
+
+def test_a_value_that_is_a_digest_is_told_as_it_is(tmp_path: Path) -> None:
+    old, new = digest.of_bytes(b"1"), digest.of_bytes(b"2")
+    found = receipt(key=msgspec.Raw(Key(bundle_uri=old).json()))
+    assert judged(found, tmp_path, Key(bundle_uri=new)) == Stale(
+        reason="bundle uri changed", cause=Cause(kind="setting", name="bundle_uri", old=old, new=new)
+    )
 
 
 def test_outputs_are_below_the_state_folder_or_absolute(tmp_path: Path) -> None:
@@ -158,10 +196,16 @@ def test_outputs_are_below_the_state_folder_or_absolute(tmp_path: Path) -> None:
     good = {"inside": digest.of_bytes(b"1"), f"{tmp_path}/outside": digest.of_bytes(b"2")}
     assert judged(receipt(outputs=good), tmp_path) == Fresh()
     (tmp_path / "outside").write_text("3")
-    assert judged(receipt(outputs=good), tmp_path) == Stale(reason=f"its result {tmp_path}/outside was changed")
+    outside = f"{tmp_path}/outside"
+    assert judged(receipt(outputs=good), tmp_path) == Stale(
+        reason=f"its result {outside} was changed",
+        cause=Cause(kind="output", name=outside, old=good[outside], new=digest.of_bytes(b"3")),
+    )
     (tmp_path / "state" / "inside").unlink()
-    assert judged(receipt(outputs=good), tmp_path) == Stale(reason="its result inside is gone")
+    assert judged(receipt(outputs=good), tmp_path) == gone("inside", good["inside"])
 
 
 def test_a_difference_of_the_world_is_the_reason(tmp_path: Path) -> None:
-    assert judged(receipt(trace=Trace(exists={"a": "file"})), tmp_path) == Stale(reason="a is now gone")
+    assert judged(receipt(trace=Trace(exists={"a": "file"})), tmp_path) == Stale(
+        reason="a is now gone", cause=Cause(kind="path", name="a", old="file")
+    )

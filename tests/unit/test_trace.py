@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flyte_build.model import Cause
 from flyte_build.state import digest
 from flyte_build.state.files import FileIndex
 from flyte_build.state.trace import Trace, changed, find_module, listing_digest, variable_digest
@@ -54,7 +55,13 @@ ENVIRON = {"STAGE": "dev", "OTHER": "x"}
 
 
 def judged(tree: Path, trace: Trace | None = None, environ: dict[str, str] = ENVIRON) -> str:
-    return changed(trace or recorded(tree), str(tree), FileIndex(), environ)
+    found = changed(trace or recorded(tree), str(tree), FileIndex(), environ)
+    return found.reason if found else ""
+
+
+def cause(tree: Path, trace: Trace, environ: dict[str, str] = ENVIRON) -> Cause | None:
+    found = changed(trace, str(tree), FileIndex(), environ)
+    return found.cause if found else None
 
 
 def test_a_world_that_is_as_it_was_has_no_difference(tree: Path) -> None:
@@ -62,7 +69,7 @@ def test_a_world_that_is_as_it_was_has_no_difference(tree: Path) -> None:
 
 
 def test_an_empty_trace_depends_on_nothing(tmp_path: Path) -> None:
-    assert changed(Trace(), str(tmp_path / "nowhere"), FileIndex(), {}) == ""
+    assert changed(Trace(), str(tmp_path / "nowhere"), FileIndex(), {}) is None
 
 
 def write(name: str, text: str = "new") -> Callable[[Path], object]:
@@ -135,6 +142,42 @@ def test_a_difference_is_told(edit: Callable[[Path], object], words: str, tree: 
     trace = recorded(tree)
     edit(tree)
     assert judged(tree, trace) == words.format(tree=tree)
+
+
+CAUSES: dict[str, tuple[Trace, Cause]] = {
+    "file edited": (
+        Trace(files={"code.py": "before"}),
+        Cause(kind="file", name="code.py", old="before", new=of("code.py")),
+    ),
+    "file gone": (Trace(files={"gone.py": "before"}), Cause(kind="file", name="gone.py", old="before")),
+    "file new": (Trace(files={"code.py": ""}), Cause(kind="file", name="code.py", new=of("code.py"))),
+    "executable bit": (
+        Trace(files={"run.sh": f"{of('run.sh')}:x"}),
+        Cause(kind="file", name="run.sh", old=f"{of('run.sh')}:x", new=f"{of('run.sh')}:-"),
+    ),
+    "folder": (
+        Trace(folders={"data": "before"}),
+        Cause(kind="folder", name="data", old="before", new=listing_digest(("table.csv",))),
+    ),
+    "looked for": (Trace(exists={"data": ""}), Cause(kind="path", name="data", new="folder")),
+    "looked for and gone": (Trace(exists={"gone": "file"}), Cause(kind="path", name="gone", old="file")),
+    "import": (Trace(imports={"": {"code": ""}}), Cause(kind="import", name="code", new="module")),
+    "import in a folder": (
+        Trace(imports={"package": {"module": "package"}}),
+        Cause(kind="import", name="package/module", old="package", new="module"),
+    ),
+    "variable": (
+        Trace(environment={"STAGE": "before"}),
+        Cause(kind="variable", name="STAGE", old="before", new=variable_digest("STAGE", "dev")),
+    ),
+    "variable unset": (Trace(environment={"GONE": "before"}), Cause(kind="variable", name="GONE", old="before")),
+    "unseen": (Trace(opaque=("a.py:1 started `git`",)), Cause(kind="opaque", name="a.py:1 started `git`")),
+}
+
+
+@pytest.mark.parametrize(("trace", "expected"), CAUSES.values(), ids=list(CAUSES))
+def test_a_difference_is_told_as_data_with_what_was_and_what_is(trace: Trace, expected: Cause, tree: Path) -> None:
+    assert cause(tree, trace) == expected
 
 
 SAME: dict[str, Callable[[Path], object]] = {
