@@ -111,6 +111,7 @@ def prepare_process() -> None:
     _load_custom_type_transformers()  # type: ignore[no-untyped-call]
     _rehearse()
     gc.freeze()
+    gc.set_threshold(10_000)  # what a load makes mostly lives to its end
 
 
 def _rehearse() -> None:

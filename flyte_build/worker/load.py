@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import posixpath
@@ -349,10 +350,14 @@ def _task_environments(environments: Iterable[sdk.Environment], request: LoadReq
 def _refuse_double_imports(request: LoadRequest, recorder: Recorder) -> None:
     names: dict[str, list[str]] = {}
     sources = set(recorder.sources())
+    folder_of = functools.cache(os.path.realpath)  # of many files, whose way there is looked up link by link
     for name, module in other_than_installed():
-        path = getattr(module, "__file__", None)
-        if isinstance(path, str) and os.path.abspath(path) in sources and name != "__main__":
-            names.setdefault(os.path.realpath(path), []).append(name)
+        file = getattr(module, "__file__", None)
+        path = os.path.abspath(file) if isinstance(file, str) else ""
+        if path in sources and name != "__main__":
+            folder, base = os.path.split(path)
+            real = os.path.realpath(path) if os.path.islink(path) else os.path.join(folder_of(folder), base)
+            names.setdefault(real, []).append(name)
     for path, found in names.items():
         if len(found) > 1:
             raise errors.ModuleImportedTwice(

@@ -47,6 +47,7 @@ def request(folder: Path, name: str, code: str, timeout: float = 300) -> LoadReq
         files=(f"{name}.py",),
         environ={},
         hidden=(),
+        state=str(folder / ".flyte-build"),
         **{each: str(scratch / each) for each in ("result", "output", "stacks", "progress")},
     )
 
