@@ -91,12 +91,16 @@ class World:
         changed = {name for name in {**before, **after} if before.get(name) != after.get(name)} - {"deploy.toml"}
         changed |= set(touched or ())
         return {
-            name: {"discover"} if edit.kind == "distribution" else set()
+            name: {"discover"} if edit.kind == "distribution" or self._lists_everything(name, before, after) else set()
             for name in set(settings_before) & set(self._settings)
             if settings_before[name] == self._settings[name]
             and not self._concerns(name, edit.kind, changed, before)
             and not self._concerns(name, edit.kind, changed, after)
         }
+
+    def _lists_everything(self, service: str, *trees: Tree) -> bool:
+        """Whether code looks for a distribution, which lists each folder on the import path."""
+        return any("distribution" in reach(tree, service).reads for tree in trees)
 
     def _concerns(self, service: str, kind: str, changed: set[str], tree: Tree) -> bool:
         lines = self._settings[service]

@@ -20,9 +20,9 @@ from tests.checkout import Checkout, Left
 from tests.recording import PUT, RecordingServer
 from tests.repository import Repository, environment
 
-POINTS = 120
+POINTS = 60
 """How many of the lines that a deploy runs it is killed before, in each of two situations."""
-CHUNKS = 12
+CHUNKS = 6
 FEW = 4
 
 
