@@ -88,7 +88,7 @@ class World:
         names = self._sources()
         touched = getattr(self, f"_{edit.kind.replace(' ', '_')}")(names[edit.first % len(names)], edit.second)
         after = read_tree(str(self.folder))
-        changed = {name for name in {**before, **after} if before.get(name) != after.get(name)} - {"deploy.toml"}
+        changed = {name for name in {**before, **after} if before.get(name) != after.get(name)}
         changed |= set(touched or ())
         return {
             name: {"discover"} if edit.kind == "distribution" or self._lists_everything(name, before, after) else set()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import threading
 import time
@@ -55,7 +56,8 @@ class StateLock:
             file.truncate(0)
             file.write(f"{os.getpid()} {time.time():.0f}\n".encode())
         self._lifeline = os.pipe()
-        os.register_at_fork(after_in_child=self._follow_parent)
+        _watch_forks()
+        _held.add(self)
 
     @property
     def is_held(self) -> bool:
@@ -65,6 +67,7 @@ class StateLock:
         if self._file is not None:
             self._file.close()
             self._file = None
+            _held.discard(self)
         for end in self._lifeline or ():
             os.close(end)
         self._lifeline = None
@@ -93,11 +96,12 @@ class StateLock:
         fcntl.flock(file, fcntl.LOCK_EX)
         return True
 
-    def _follow_parent(self) -> None:
+    def follow_parent(self) -> None:
         """In a forked worker: end when the parent does. Nothing else would end it, and it would keep the lock."""
         if self._lifeline is None:
             return
         reading, writing = self._lifeline
+        self._lifeline = None
         os.close(writing)
 
         def follow() -> None:
@@ -105,6 +109,19 @@ class StateLock:
             os._exit(1)
 
         threading.Thread(target=follow, daemon=True).start()
+
+
+_held: set[StateLock] = set()
+
+
+@functools.cache
+def _watch_forks() -> None:
+    os.register_at_fork(after_in_child=_follow_parent)
+
+
+def _follow_parent() -> None:
+    for lock in _held:
+        lock.follow_parent()
 
 
 def _holder(file: BinaryIO) -> Holder:

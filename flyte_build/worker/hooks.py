@@ -66,6 +66,9 @@ def wrap_files(recorder: Recorder) -> None:
     wrapped["open"] = _open_below(recorder, os.open)
     accessor = getattr(pathlib, "_normal_accessor", None)  # Python 3.10 has copies of its own
     for name, function in wrapped.items():
+        for supporting in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks, os.supports_effective_ids):
+            if getattr(os, name) in supporting:
+                supporting.add(function)
         setattr(os, name, function)
         if hasattr(accessor, name):
             setattr(accessor, name, function)
