@@ -27,7 +27,7 @@ def settled(path: Path) -> None:
 
 
 def saved(path: Path) -> dict[str, dict[str, object]]:
-    content: dict[str, dict[str, object]] = json.loads(path.read_bytes()) if path.exists() else {}
+    content: dict[str, dict[str, object]] = json.loads(path.read_bytes().partition(b"\n")[2]) if path.exists() else {}
     return content
 
 
@@ -138,7 +138,8 @@ def known(tmp_path: Path) -> tuple[Path, Path]:
     first = FileIndex(index)
     truth = first.digest(str(path))
     first.save()
-    index.write_text(index.read_text().replace(truth, "remembered"))
+    content = index.read_text().partition("\n")[2].replace(truth, "remembered").encode()
+    index.write_bytes(digest.of_bytes(content).encode() + b"\n" + content)
     assert FileIndex(index).digest(str(path)) == "remembered"
     return path, index
 
