@@ -112,7 +112,8 @@ class Zygote:
             word, number, value = line.decode().split()
             if word == "started":
                 self._children.add(int(value))
-            self._answers[number].put(int(value))
+            if (answers := self._answers.get(number)) is not None:  # else Ctrl-C came to who asked
+                answers.put(int(value))
         self._ended = True
         for answers in tuple(self._answers.values()):
             answers.put(None)

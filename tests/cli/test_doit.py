@@ -97,11 +97,11 @@ def test_wildcards_and_names_choose_targets(tmp_path: Path) -> None:
     assert (everything.code, shape(everything)[-1]) == (0, "3 targets: 1 done, 2 fresh")
 
 
-@pytest.mark.parametrize("how", [(), ("-P", "thread")], ids=["processes", "threads"])
+@pytest.mark.parametrize("how", [("-P", "process"), ("-P", "thread")], ids=["processes", "threads"])
 def test_a_parallel_deploy_gives_what_a_serial_one_gives(how: tuple[str, ...], tmp_path: Path) -> None:
     names = ("a", "b", "c", "d")
     serial, parallel = (services(tmp_path / kind, *names) for kind in ("serial", "parallel"))
-    first, second = serial.doit(), parallel.doit("-n", "4", *how)
+    first, second = serial.doit("-n", "0"), parallel.doit("-n", "4", *how)
     assert (first.code, second.code) == (0, 0)
     told = [sorted(line for line in ran.err.splitlines() if line.startswith("deployed")) for ran in (first, second)]
     versions = [re.findall(rf"(\S+)  version ({VERSION})", "\n".join(lines)) for lines in told]

@@ -126,7 +126,7 @@ def start(repository: Repository, *words: str) -> tuple[subprocess.Popen[str], l
 
 
 @pytest.mark.parametrize(
-    "words", [(), ("-n", "2"), ("-n", "2", "-P", "thread")], ids=["serial", "processes", "threads"]
+    "words", [(), ("-n", "0"), ("-n", "2", "-P", "process")], ids=["threads", "one-after-another", "processes"]
 )
 def test_ctrl_c_ends_everything_with_a_line_and_leaves_what_was_finished(
     words: tuple[str, ...], tmp_path: Path
