@@ -166,7 +166,7 @@ def test_another_profile_is_bound_without_running_code_again(checkout: Checkout,
     version = checkout.left("fraud").version
     server.forget()
     checkout.variables["profile"] = "prod"
-    assert set(checkout.deploy()) == {"upload", "serialize", "deploy"}
+    assert set(checkout.deploy()) == {"images", "upload", "serialize", "deploy"}
     assert {request.task_id.domain for request in server.requests("DeployTask")} == {"production"}
     assert {request.task_id.version for request in server.requests("DeployTask")} == {version}
     server.forget()

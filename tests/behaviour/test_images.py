@@ -8,9 +8,11 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import re
 import shutil
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
@@ -31,7 +33,7 @@ import pathlib
 import flyte
 
 HERE = pathlib.Path(__file__).parent
-image = flyte.Image.from_debian_base(name="{name}", platform=("linux/amd64",)){layers}
+image = flyte.Image.from_debian_base(name="{name}", platform=("linux/amd64",)){layers}.with_env_vars({{"RUN": "@RUN@"}})
 env = flyte.TaskEnvironment(name="{name}", image=image)
 
 
@@ -79,7 +81,10 @@ def workplace(engine: Engine, tmp_path: Path) -> Callable[..., Repository]:
     """Makes a repository whose commands find the engine."""
 
     def make(files: dict[str, str], *names: str, **settings: str) -> Repository:
-        made = Repository(tmp_path, {"deploy.toml": manifest(engine, *names, **settings), **files})
+        # What an earlier run has pushed must not be found.
+        run = uuid.uuid4().hex
+        fresh = {name: text.replace("@RUN@", run) for name, text in files.items()}
+        made = Repository(tmp_path, {"deploy.toml": manifest(engine, *names, **settings), **fresh})
         made.environ |= engine.record.environment
         return made
 
@@ -250,13 +255,14 @@ def test_every_image_that_a_dockerfile_pulls_comes_from_the_mirror(engine: Engin
         ARG BASE=python
         FROM ghcr.io/astral-sh/uv:{uv} AS tools
         FROM ${{BASE}}:{python}
+        LABEL run=@RUN@
         COPY --from=tools /uv /usr/bin/uv
         COPY greeting.txt /
         RUN --mount=type=bind,from=ghcr.io/astral-sh/uv:{uv},source=/uv,target=/mounted /mounted --version
     """
     text = dedent(dockerfile).lstrip().format(uv=UV, python=PYTHON)
     image = 'flyte.Image.from_dockerfile(HERE / "docker" / "Dockerfile", registry="{registry}", name="mine")'
-    source = BASE.replace('flyte.Image.from_debian_base(name="{name}", platform=("linux/amd64",)){layers}', image)
+    source = re.sub(r"^image = .*$", f"image = {image}", BASE, flags=re.MULTILINE)
     files = {
         "mirrored.py": source.replace("{name}", "mirrored").replace("{registry}", engine.record.registry),
         "docker/Dockerfile": text,
@@ -274,7 +280,7 @@ def test_layers_go_to_the_cache_and_come_from_it(engine: Engine, workplace: Work
     settings = f"cache_from = [{json.dumps(place)}]\ncache_to = [{json.dumps(place + ',mode=max')}]"
     repository = workplace({"cached.py": code("cached", '.with_commands(["echo one"])')}, "cached", images=settings)
     deployed(repository)
-    repository.write("cached.py", code("cached", '.with_commands(["echo one"]).with_env_vars({"A": "1"})'))
+    repository.write("cached.py", repository.read("cached.py").replace('"RUN":', '"A": "1", "RUN":'))
     deployed(repository)
     logs = "".join(path.read_text() for path in (repository.folder / ".flyte-build/images").glob("*.log"))
     assert "importing cache manifest" in logs

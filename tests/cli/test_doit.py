@@ -408,7 +408,7 @@ def test_the_flyte_build_script_needs_no_dodo(tmp_path: Path) -> None:
     command = str(SCRIPTS / "flyte-build")
     first = repository.run(command)
     assert (first.code, shape(first)[-1]) == (0, "1 target: 1 done")
-    assert repository.run(command, "list", "--quiet").out.split() == sorted([*STEPS, "plan", "serve"])
+    assert repository.run(command, "list", "--quiet").out.split() == sorted([*STEPS, "check", "plan", "serve"])
     assert repository.run(command, "deploy:frad").err == (
         "ERROR: command line: deploy:frad: no target `frad`; did you mean `fraud`?\n"
     )

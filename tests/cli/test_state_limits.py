@@ -95,6 +95,7 @@ def test_a_disk_that_is_full_is_told_and_then_taken_up(size: int, repository: Re
     assert "1 fresh" in repository.doit("deploy").err
 
 
+@pytest.mark.error("ScratchUnwritable")
 def test_a_full_disk_for_temporary_files_is_told(repository: Repository) -> None:
     assert failures(doit_with_files_up_to(300, repository)) == {
         "discover:fraud": f"{tempfile.gettempdir()}: what loading gives cannot be written there; "

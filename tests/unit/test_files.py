@@ -20,6 +20,9 @@ from tests.unprivileged import unprivileged
 LONG_AGO = 1_000_000_000
 
 
+MEND = "free some space, make the folder writable, or remove what is in its place"
+
+
 def settled(path: Path) -> None:
     """Wait until a file's times are old enough to be trusted."""
     while time.time_ns() - path.stat().st_ctime_ns < 2_050_000_000:
@@ -257,9 +260,7 @@ def test_a_write_that_fails_leaves_the_old_content_and_nothing_beside_it(tmp_pat
     (tmp_path / "a").mkdir()
     with pytest.raises(StateUnwritable) as caught:
         write_atomically(tmp_path / "a", b"new")
-    assert caught.value.message == (
-        f"{tmp_path}/a: cannot be written: Is a directory; free some space or make the folder writable"
-    )
+    assert caught.value.message == (f"{tmp_path}/a: cannot be written: Is a directory; {MEND}")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
@@ -267,9 +268,7 @@ def test_a_folder_that_is_a_file_cannot_be_written_into(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     with pytest.raises(StateUnwritable) as caught:
         write_atomically(tmp_path / "a" / "b", b"new")
-    assert caught.value.message == (
-        f"{tmp_path}/a/b: cannot be written: File exists; free some space or make the folder writable"
-    )
+    assert caught.value.message == (f"{tmp_path}/a/b: cannot be written: File exists; {MEND}")
 
 
 def test_a_folder_that_may_not_be_written_is_named() -> None:
@@ -278,9 +277,7 @@ def test_a_folder_that_may_not_be_written_is_named() -> None:
         with pytest.raises(StateUnwritable) as caught:
             StateFolder(folder / "state").create()
     path = folder / "state" / ".gitignore"
-    assert caught.value.message == (
-        f"{path}: cannot be written: Permission denied; free some space or make the folder writable"
-    )
+    assert caught.value.message == (f"{path}: cannot be written: Permission denied; {MEND}")
 
 
 def test_a_file_that_may_not_be_read_has_an_empty_digest() -> None:
