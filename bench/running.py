@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -115,13 +115,13 @@ def floor(folder: Path, services: int) -> Callable[[], Cost]:
     return lambda: run(folder, home, str(SCRIPTS / "doit"))
 
 
-def run(folder: Path, home: Path, *command: str) -> Cost:
-    """Run a command that must succeed."""
-    environ = {"PATH": os.environ["PATH"], "HOME": str(home), "DO_NOT_TRACK": "1", "NO_COLOR": "1"}
+def run(folder: Path, home: Path, *command: str, environ: Mapping[str, str] | None = None) -> Cost:
+    """Run a command that must succeed. `environ`: variables besides the few that each command is given."""
+    given = {"PATH": os.environ["PATH"], "HOME": str(home), "DO_NOT_TRACK": "1", "NO_COLOR": "1", **(environ or {})}
     log = home / "log"
     with log.open("wb") as out:
         started = time.perf_counter()
-        process = subprocess.Popen(command, cwd=folder, env=environ, stdout=out, stderr=out)
+        process = subprocess.Popen(command, cwd=folder, env=given, stdout=out, stderr=out)
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
