@@ -37,6 +37,7 @@ from flyte_build.errors import (
 from flyte_build.model import BackendSettings, BuildSecret
 from tests.image_builder_service import ImageBuilderServer, Outcome, builder_task
 from tests.recording import RecordingServer
+from tests.repository import Repository, environment, small
 
 SPEC = ImageSpec(base_image="debian:12", python_version="3.11").SerializeToString()
 NAME = "fraud:abc123"
@@ -399,3 +400,55 @@ def test_no_room_for_what_is_to_be_sent_is_an_error(
         f"{tmp_path / 'gone'}: cannot be written: No such file or directory; "
         "free some space, make the folder writable, or remove what is in its place"
     )
+
+
+# --- through the command -------------------------------------------------------------------------------------------
+
+
+def remotely_built(folder: Path, server: ImageBuilderServer) -> Repository:
+    layers = '.with_pip_packages("six").with_source_folder(pathlib.Path("data"))'
+    image = f', image=flyte.Image.from_debian_base(name="fraud"){layers}'
+    settings = f'[flyte]\nendpoint = "{server.endpoint}"\ninsecure = true\n[images]\nbuilder = "remote"\n'
+    repository = small(folder, fraud_py=f"import pathlib\n{environment('fraud', image)}")
+    repository.write("data/prices.csv", "1\n")
+    repository.write("deploy.toml", repository.read("deploy.toml") + settings)
+    return repository
+
+
+def test_a_deploy_has_the_backend_build_what_it_lacks_and_registers_the_uri_of_its_answer(
+    server: ImageBuilderServer, tmp_path: Path
+) -> None:
+    repository = remotely_built(tmp_path / "repository", server)
+    planned = repository.doit("plan")
+    assert "as version [images]" in planned.out
+    first = repository.doit("deploy")
+    assert first.code == 0, first.err
+    assert f"images    fraud  building at {url(server)}" in first.err
+    (request,) = server.requests("DeployTask")
+    assert request.spec.task_template.container.image == server.uri()
+    with tarfile.open(fileobj=io.BytesIO(server.built[0].context)) as context:
+        assert [member.name for member in context if member.isfile()] == ["layer2/data/prices.csv"]
+
+    server.forget()
+    assert repository.doit("deploy").code == 0
+    assert server.counts == {}
+
+    server.images[server.built[0].target_image] = server.uri()
+    (repository.folder / ".flyte-build/targets/fraud/images.json").unlink()
+    assert "1 reused" in repository.doit("deploy", "output=jsonl").out
+    assert server.counts["CreateRun"] == 0
+
+
+def test_a_base_by_reference_reaches_the_backend_as_what_it_stands_for(
+    server: ImageBuilderServer, tmp_path: Path
+) -> None:
+    repository = remotely_built(tmp_path / "repository", server)
+    code = repository.read("fraud.py").replace(
+        'flyte.Image.from_debian_base(name="fraud")',
+        'flyte.Image.from_ref_name("base").clone(name="fraud", extendable=True)',
+    )
+    repository.write("fraud.py", code)
+    repository.write("deploy.toml", repository.read("deploy.toml") + '[images.refs]\nbase = "ghcr.io/acme/base:1"\n')
+    ran = repository.doit("deploy")
+    assert ran.code == 0, ran.err
+    assert ImageSpec.FromString(server.built[0].spec).base_image == "ghcr.io/acme/base:1"
