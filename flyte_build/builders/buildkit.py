@@ -132,7 +132,6 @@ def _run(command: list[str], sent: Iterator[bytes], environ: Mapping[str, str], 
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env={**environ, "DOCKER_BUILDKIT": "1"},
-        start_new_session=True,  # Ctrl-C ends it through us, once
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None

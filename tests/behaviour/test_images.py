@@ -6,12 +6,16 @@ With a real engine and a real registry on loopback; nothing outside is reached.
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +28,7 @@ from tests.cluster import registered_in, run
 from tests.engine.fixtures import Engine
 from tests.engine.images import outside_names
 from tests.namespaces import apart
-from tests.repository import Ran, Repository
+from tests.repository import SCRIPTS, Ran, Repository
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
@@ -319,3 +323,46 @@ def test_clean_removes_what_was_built_here_and_asks_no_registry(engine: Engine, 
     assert engine.docker("image", "inspect", uri).returncode != 0
     assert summaries(deployed(repository, "output=jsonl")) == {"dusty": "1 reused"}
     assert repository.doit("clean", "images").out.count("image ") == 0
+
+
+# --- Ctrl-C
+
+
+def sleepers(seconds: int) -> set[int]:
+    """Processes of this machine, in containers too, that sleep for so long."""
+    wanted = f"sleep\0{seconds}\0".encode()
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if path.read_bytes() == wanted:
+                found.add(int(path.parent.name))
+    return found
+
+
+def until(true: Callable[[], object], seconds: float = 60) -> bool:
+    deadline = time.monotonic() + seconds
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return bool(true())
+
+
+def test_ctrl_c_ends_a_build_and_leaves_it_to_be_done(workplace: Workplace) -> None:
+    seconds = 100_000 + os.getpid() % 100_000
+    repository = workplace({"slow.py": code("slow", f'.with_commands(["sleep {seconds}"])')}, "slow")
+    process = subprocess.Popen(
+        [str(SCRIPTS / "doit"), "deploy"],
+        cwd=repository.folder,
+        env={**os.environ, **repository.environ},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert until(lambda: sleepers(seconds))
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT
+    assert err.splitlines()[-1] == "interrupted; what had finished stays done"
+    assert until(lambda: not sleepers(seconds))
+    repository.write("slow.py", repository.read("slow.py").replace(f"sleep {seconds}", "true"))
+    assert summaries(deployed(repository, "output=jsonl")) == {"slow": "1 built"}
