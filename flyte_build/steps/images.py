@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from msgspec.structs import replace
 
 from flyte_build.errors import ImageNotRemote, ImageReferenceUnknown, RegistryNotSet
-from flyte_build.images import naming
-from flyte_build.images.naming import NamedBuild
 from flyte_build.model import BackendSettings, Discovery, EnvironmentDraft, ImageBuild, ImageSettings, Target, Value
 from flyte_build.state.receipts import Receipt
 from flyte_build.steps import Outcome, discover
 
 if TYPE_CHECKING:
+    from flyte_build.images.naming import NamedBuild
     from flyte_build.project import Project
 
 NAME = "images"
@@ -53,7 +52,7 @@ class Result(Value, frozen=True):
     """URI with its tag -> image, for those that are made of layers."""
 
 
-class Wanted(Value, frozen=True):
+class Wanted(NamedTuple):
     """What the environments of a target need, before any registry is asked."""
 
     uris: dict[str, str]
@@ -182,6 +181,8 @@ def before_dependencies(selected: Iterable[str], depends_on: Mapping[str, tuple[
 
 
 def _named(environment: EnvironmentDraft, build: ImageBuild, settings: ImageSettings) -> NamedBuild:
+    from flyte_build.images import naming
+
     base = _referred(environment, build.base_reference, settings) if build.base_reference else ""
     found = naming.named(build, settings, base)
     if settings.builder == "local" and found.repository == build.name:
