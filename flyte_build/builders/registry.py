@@ -6,6 +6,7 @@ The API is that of the OCI distribution specification; credentials are those tha
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 import time
 import warnings
@@ -66,6 +67,8 @@ def ask(reference: Reference, sleep: Callable[[float], None] = time.sleep) -> An
             return registry.find()
         except _Refused as refused:
             return Unknown(reason=str(refused))
+        except (ValueError, LookupError, TypeError, AttributeError):  # such as the page of a proxy
+            return Unknown(reason="what it answers is not what a registry says")
         except httpx.TimeoutException:
             return Unknown(reason="it did not answer in time")
         except httpx.HTTPError as error:
@@ -94,7 +97,7 @@ class _Registry:
         if response is None:
             return Absent()
         manifest = response.json()
-        digest = response.headers.get("docker-content-digest", "")
+        digest = response.headers.get("docker-content-digest") or _digest(response.content)
         if response.headers.get("content-type", "").split(";")[0] in _INDEXES or "manifests" in manifest:
             listed = (entry.get("platform", {}) for entry in manifest["manifests"])
             # An index also lists attestations, as of an unknown system.
@@ -182,6 +185,11 @@ def credentials(registry: str) -> dict[str, str]:
     except DockerException as error:
         raise _Refused(f"the login that Docker keeps for it cannot be read: {error}") from error
     return {key: str(value) for key, value in (found or {}).items() if value}
+
+
+def _digest(manifest: bytes) -> str:
+    """What a registry knows a manifest by, where it does not say it."""
+    return f"sha256:{hashlib.sha256(manifest).hexdigest()}"
 
 
 def _basic(login: Mapping[str, str]) -> dict[str, str]:

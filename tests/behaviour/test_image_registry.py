@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from pathlib import Path
 
@@ -91,6 +92,18 @@ def test_a_registry_that_is_down_is_unknown() -> None:
     answer = ask(parse(f"{host}/acme/app:v1"), sleep=lambda _: None)
     assert isinstance(answer, Unknown)
     assert answer.reason.startswith("it cannot be reached: ")
+
+
+@pytest.mark.parametrize("body", [b"<html>sign in</html>", b"[]", b'{"schemaVersion": 1}', b'{"manifests": 1}'])
+def test_an_answer_that_no_registry_gives_is_unknown(body: bytes) -> None:
+    answer, _ = told(in_turn(Reply(200, body)))
+    assert answer == Unknown(reason="what it answers is not what a registry says")
+
+
+def test_a_registry_that_does_not_say_a_digest_has_that_of_the_manifest() -> None:
+    body = b'{"manifests": [{"platform": {"os": "linux", "architecture": "amd64"}}]}'
+    found, _ = told(in_turn(Reply(200, body, {"content-type": INDEX})))
+    assert found == Found(digest=f"sha256:{hashlib.sha256(body).hexdigest()}", platforms=("linux/amd64",))
 
 
 @pytest.fixture
