@@ -23,7 +23,7 @@ from doit.cmd_base import ModuleTaskLoader
 from doit.doit_cmd import DoitMain
 from doit.exceptions import InvalidDodoFile, TaskFailed, UnmetDependency
 
-from flyte_build import pipeline
+from flyte_build import children, pipeline
 from flyte_build.errors import (
     ManifestError,
     NotAStep,
@@ -458,7 +458,10 @@ def interrupted(kind: type[BaseException], error: BaseException, trace: Any) -> 
     if not issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
         return
-    say("interrupted; what had finished stays done")
-    sys.stderr.flush()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.kill(os.getpid(), signal.SIGINT)
+    try:
+        say("interrupted; what had finished stays done")
+        sys.stderr.flush()
+    finally:  # also where nobody reads any more
+        children.end_all()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from flyte_build import errors
+from flyte_build import children, errors
 from flyte_build.builders.engine import Engine
 from flyte_build.builders.failures import Doing, failure
 from flyte_build.images.naming import DOCKERFILE, NamedBuild
@@ -90,22 +90,24 @@ def build_and_push(engine: Engine, request: Request, environ: Mapping[str, str],
     """
     build = request.build
     options = secret_options(build, environ)
-    hidden = tuple(_secret_values(options, environ))
+    hidden = sorted(_secret_values(options, environ), key=len, reverse=True)  # one may hold another
     log = Path(request.log)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w", encoding="utf-8") as file:
+    with log.open("w", encoding="utf-8", buffering=1) as file:  # whole lines, so that it can be followed
 
-        def note(line: str) -> None:
+        def tell(line: str) -> str:
             for value in hidden:
                 line = line.replace(value, "***")
             file.write(f"{line}\n")
             show(line)
+            return line
 
         commands: list[tuple[Doing, list[str]]] = [("build", build_command(engine, request, options))]
         if not engine.buildx:
             commands.append(("push", [engine.command, "push", build.uri]))
         for doing, command in commands:
-            output = _run(command, _sent(request) if doing == "build" else iter(()), environ, note)
+            sent = _sent(request) if doing == "build" else iter(())
+            output = _run(command, sent, environ, tell)
             if output is not None:
                 raise failure(build, output, doing=doing, log=request.log)
 
@@ -124,28 +126,21 @@ def _sent(request: Request) -> Iterator[bytes]:
             yield chunk
 
 
-def _run(command: list[str], sent: Iterator[bytes], environ: Mapping[str, str], note: Show) -> str | None:
-    """Run a command with its standard input. Gives what it said if it failed, None if not."""
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={**environ, "DOCKER_BUILDKIT": "1"},
-    ) as process:
+def _run(
+    command: list[str], sent: Iterator[bytes], environ: Mapping[str, str], tell: Callable[[str], str]
+) -> str | None:
+    """Run a command with its standard input. Gives what it said if it failed, None if not.
+
+    `tell` is told each line as it comes, and gives it without secrets.
+    """
+    with children.started(command, environ={**environ, "DOCKER_BUILDKIT": "1"}, stdin=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         feeder = threading.Thread(target=_feed, args=(process.stdin, sent), daemon=True)
         feeder.start()
         lines: deque[str] = deque(maxlen=1000)
-        try:
-            for raw in process.stdout:
-                line = raw.decode(errors="replace").rstrip()
-                lines.append(line)
-                note(line)
-        except BaseException:
-            process.terminate()
-            raise
+        for raw in process.stdout:
+            lines.append(tell(raw.decode(errors="replace").rstrip()))
         feeder.join()
         return "\n".join(lines) if process.wait() else None
 
@@ -166,4 +161,4 @@ def _secret_values(options: tuple[str, ...], environ: Mapping[str, str]) -> Iter
         _, _, place = option.partition(",")
         kind, _, name = place.partition("=")
         value = environ[name] if kind == "env" else Path(name).read_text(errors="replace")
-        yield from (line for line in value.splitlines() if line.strip())
+        yield from filter(None, map(str.strip, value.splitlines()))

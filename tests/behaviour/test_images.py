@@ -6,11 +6,9 @@ With a real engine and a real registry on loopback; nothing outside is reached.
 from __future__ import annotations
 
 import base64
-import contextlib
 import gzip
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -28,7 +26,8 @@ from tests.cluster import registered_in, run
 from tests.engine.fixtures import Engine
 from tests.engine.images import outside_names
 from tests.namespaces import apart
-from tests.repository import SCRIPTS, Ran, Repository
+from tests.processes import ends, with_words
+from tests.repository import Ran, Repository
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
@@ -37,7 +36,7 @@ import pathlib
 import flyte
 
 HERE = pathlib.Path(__file__).parent
-image = flyte.Image.from_debian_base(name="{name}", platform=("linux/amd64",)){layers}.with_env_vars({{"RUN": "@RUN@"}})
+image = flyte.Image.from_debian_base(name="{name}", platform=("linux/amd64",)){layers}
 env = flyte.TaskEnvironment(name="{name}", image=image)
 
 
@@ -46,6 +45,7 @@ async def {name}_task(amount: int) -> int:
     return amount
 """
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}-slim-bookworm"
+TEST_RUN = uuid.uuid4().hex
 UV = outside_names()[1].rpartition(":")[2]
 
 
@@ -61,8 +61,8 @@ async def {name}_task() -> int:
 
 
 def code(name: str, layers: str = '.with_commands(["echo made > /made"])') -> str:
-    """A file with an environment in `env` and its image in `image`."""
-    return BASE.format(name=name, layers=layers)
+    """A file with an environment in `env` and its image in `image`, which no earlier test run has pushed."""
+    return BASE.format(name=name, layers=f'{layers}.with_env_vars({{"TEST_RUN": "{TEST_RUN}"}})')
 
 
 def more(name: str, image: str) -> str:
@@ -85,10 +85,7 @@ def workplace(engine: Engine, tmp_path: Path) -> Callable[..., Repository]:
     """Makes a repository whose commands find the engine."""
 
     def make(files: dict[str, str], *names: str, **settings: str) -> Repository:
-        # What an earlier run has pushed must not be found.
-        run = uuid.uuid4().hex
-        fresh = {name: text.replace("@RUN@", run) for name, text in files.items()}
-        made = Repository(tmp_path, {"deploy.toml": manifest(engine, *names, **settings), **fresh})
+        made = Repository(tmp_path, {"deploy.toml": manifest(engine, *names, **settings), **files})
         made.environ |= engine.record.environment
         return made
 
@@ -259,14 +256,13 @@ def test_every_image_that_a_dockerfile_pulls_comes_from_the_mirror(engine: Engin
         ARG BASE=python
         FROM ghcr.io/astral-sh/uv:{uv} AS tools
         FROM ${{BASE}}:{python}
-        LABEL run=@RUN@
         COPY --from=tools /uv /usr/bin/uv
         COPY greeting.txt /
         RUN --mount=type=bind,from=ghcr.io/astral-sh/uv:{uv},source=/uv,target=/mounted /mounted --version
     """
     text = dedent(dockerfile).lstrip().format(uv=UV, python=PYTHON)
     image = 'flyte.Image.from_dockerfile(HERE / "docker" / "Dockerfile", registry="{registry}", name="mine")'
-    source = re.sub(r"^image = .*$", f"image = {image}", BASE, flags=re.MULTILINE)
+    source = BASE.replace('flyte.Image.from_debian_base(name="{name}", platform=("linux/amd64",)){layers}', image)
     files = {
         "mirrored.py": source.replace("{name}", "mirrored").replace("{registry}", engine.record.registry),
         "docker/Dockerfile": text,
@@ -284,7 +280,7 @@ def test_layers_go_to_the_cache_and_come_from_it(engine: Engine, workplace: Work
     settings = f"cache_from = [{json.dumps(place)}]\ncache_to = [{json.dumps(place + ',mode=max')}]"
     repository = workplace({"cached.py": code("cached", '.with_commands(["echo one"])')}, "cached", images=settings)
     deployed(repository)
-    repository.write("cached.py", repository.read("cached.py").replace('"RUN":', '"A": "1", "RUN":'))
+    repository.write("cached.py", code("cached", '.with_commands(["echo one"]).with_env_vars({"A": "1"})'))
     deployed(repository)
     logs = "".join(path.read_text() for path in (repository.folder / ".flyte-build/images").glob("*.log"))
     assert "importing cache manifest" in logs
@@ -307,6 +303,45 @@ def test_a_build_secret_is_nowhere_but_in_the_step_that_mounts_it(engine: Engine
     assert "hush-hush" not in engine.docker("image", "inspect", uri).stdout
 
 
+def test_a_secret_that_a_failing_step_prints_is_shown_nowhere(workplace: Workplace) -> None:
+    layers = '.with_commands(["echo said $TOKEN && exit 7"], secret_mounts="TOKEN")'
+    repository = workplace({"loud.py": code("loud", layers)}, "loud")
+    repository.environ["TOKEN"] = "hush-hush"
+    done = repository.doit("deploy", "output=jsonl", timeout=500)
+    assert done.code == 1
+    assert "said ***" in done.out
+    assert "failed at `" in done.out
+    assert "hush-hush" not in done.out + done.err
+    kept = [path for path in repository.folder.rglob("*") if path.is_file() and b"hush-hush" in path.read_bytes()]
+    assert kept == []
+
+
+# --- Ctrl-C
+
+
+@pytest.mark.parametrize("words", [(), ("-n", "0")], ids=["threads", "one-after-another"])
+def test_ctrl_c_ends_a_build_that_says_nothing(words: tuple[str, ...], workplace: Workplace) -> None:
+    mark = str(uuid.uuid4())
+    layers = f'.with_commands(["sleep 1000 && echo {mark}"])'
+    repository = workplace({"endless.py": code("endless", layers)}, "endless")
+    process = repository.start(*words, "deploy")
+    assert process.stderr is not None
+    assert any(f"RUN sleep 1000 && echo {mark}" in line for line in process.stderr)
+    while not (steps := with_words(mark)):
+        time.sleep(0.05)
+    clients = with_words("/endless:")
+    assert clients
+    (log,) = (repository.folder / ".flyte-build/images").glob("*.log")
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT
+    assert err.splitlines()[-1] == "interrupted; what had finished stays done"
+    assert "FAILED" not in err
+    assert all(map(ends, [*clients, *steps]))
+    assert f"RUN sleep 1000 && echo {mark}" in log.read_text()
+    assert not (repository.folder / ".flyte-build/targets/endless/images.json").exists()
+
+
 # --- cleaning
 
 
@@ -323,46 +358,3 @@ def test_clean_removes_what_was_built_here_and_asks_no_registry(engine: Engine, 
     assert engine.docker("image", "inspect", uri).returncode != 0
     assert summaries(deployed(repository, "output=jsonl")) == {"dusty": "1 reused"}
     assert repository.doit("clean", "images").out.count("image ") == 0
-
-
-# --- Ctrl-C
-
-
-def sleepers(seconds: int) -> set[int]:
-    """Processes of this machine, in containers too, that sleep for so long."""
-    wanted = f"sleep\0{seconds}\0".encode()
-    found = set()
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            if path.read_bytes() == wanted:
-                found.add(int(path.parent.name))
-    return found
-
-
-def until(true: Callable[[], object], seconds: float = 60) -> bool:
-    deadline = time.monotonic() + seconds
-    while not true() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return bool(true())
-
-
-def test_ctrl_c_ends_a_build_and_leaves_it_to_be_done(workplace: Workplace) -> None:
-    seconds = 100_000 + os.getpid() % 100_000
-    repository = workplace({"slow.py": code("slow", f'.with_commands(["sleep {seconds}"])')}, "slow")
-    process = subprocess.Popen(
-        [str(SCRIPTS / "doit"), "deploy"],
-        cwd=repository.folder,
-        env={**os.environ, **repository.environ},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert until(lambda: sleepers(seconds))
-    os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGINT
-    assert err.splitlines()[-1] == "interrupted; what had finished stays done"
-    assert until(lambda: not sleepers(seconds))
-    repository.write("slow.py", repository.read("slow.py").replace(f"sleep {seconds}", "true"))
-    assert summaries(deployed(repository, "output=jsonl")) == {"slow": "1 built"}

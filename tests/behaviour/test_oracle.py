@@ -115,7 +115,7 @@ def forgetful(digest: Callable[[files.FileIndex, str], str]) -> Callable[[files.
 
     def remembered(index: files.FileIndex, path: str) -> str:
         found = digest(index, path)
-        return first.setdefault(path, found) if found and path.endswith(".txt") else found
+        return first.setdefault(path, found) if found and path.endswith((".py", ".txt")) else found
 
     return remembered
 

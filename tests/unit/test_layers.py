@@ -14,6 +14,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "model": set(),
     "standins": set(),
+    "children": set(),
     "toml_lines": set(),
     "gitignore": set(),
     "flyte_config": {"errors", "toml_lines"},
@@ -30,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "images": {"errors", "model", "standins", "state"},
     "sdk": {"errors", "images", "model", "standins"},
     "worker": {"errors", "ignore", "images", "model", "sdk", "state"},
-    "builders": {"archive", "backend", "errors", "images", "model", "sdk", "state", "store"},
+    "builders": {"archive", "backend", "children", "errors", "images", "model", "sdk", "state", "store"},
     "packing": {"archive", "errors", "gitignore", "ignore", "imports", "model", "state"},
     "project": {"backend", "errors", "git", "manifest", "model", "state", "store"},
     "steps": {
@@ -48,6 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *(
             "backend",
             "checking",
+            "children",
             "dodo",
             "errors",
             "manifest",
