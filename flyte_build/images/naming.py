@@ -39,12 +39,13 @@ def named(build: ImageBuild, settings: ImageSettings, base: str = "") -> NamedBu
     """An image as these settings name and make it. `base` is what its reference to a base stands for."""
     platforms = settings.platforms or build.platforms
     based = build.dockerfile.replace(standins.BASE_IMAGE, base)
-    mirrors = settings.mirrors if settings.builder == "local" else {}
-    text = redirected(based, mirrors, settings.build_args)
+    is_local = settings.builder == "local"
+    mirrors, build_args = (settings.mirrors, settings.build_args) if is_local else ({}, {})
+    text = redirected(based, mirrors, build_args)
     registry = (build.registry or settings.registry).rstrip("/")
     repository = f"{registry}/{build.name}" if registry else build.name
-    untouched = text == build.dockerfile and not settings.build_args and platforms == build.platforms
-    tag = build.exact_tag if build.exact_tag and untouched else content_tag(build, text, platforms, settings.build_args)
+    untouched = text == build.dockerfile and not build_args and platforms == build.platforms
+    tag = build.exact_tag if build.exact_tag and untouched else content_tag(build, text, platforms, build_args)
     return NamedBuild(
         repository=repository,
         tag=tag,
@@ -52,7 +53,7 @@ def named(build: ImageBuild, settings: ImageSettings, base: str = "") -> NamedBu
         context=build.context,
         platforms=platforms,
         secrets=build.secrets,
-        build_args=settings.build_args,
+        build_args=build_args,
         base=base,
     )
 

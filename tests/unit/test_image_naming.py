@@ -101,9 +101,10 @@ def test_a_base_that_is_a_reference_is_taken_from_its_mirror() -> None:
     assert named(build, settings, "ghcr.io/acme/base:1").dockerfile == "FROM localhost:5000/ghcr/acme/base:1\n"
 
 
-def test_mirrors_are_of_the_local_builder() -> None:
-    settings = replace(SETTINGS, builder="remote", mirrors={"docker.io": "localhost:5000/hub"})
-    assert "FROM python:3.12\n" in named(BUILD, settings).dockerfile
+def test_mirrors_and_build_arguments_are_of_the_local_builder() -> None:
+    plain = replace(SETTINGS, builder="remote")
+    settings = replace(plain, mirrors={"docker.io": "localhost:5000/hub"}, build_args={"A": "1"})
+    assert named(BUILD, settings) == named(BUILD, plain)
 
 
 def test_what_a_secret_holds_is_no_part_of_a_tag() -> None:
