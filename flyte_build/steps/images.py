@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from msgspec.structs import replace
@@ -47,7 +47,7 @@ class Image(Value, frozen=True):
 
 class Result(Value, frozen=True):
     uris: dict[str, str]
-    """Environment -> URI, in the order of the image cache that tasks carry."""
+    """Environment -> URI, by name: so is the image cache that tasks carry."""
     images: dict[str, Image] = {}
     """URI with its tag -> image, for those that are made of layers."""
 
@@ -56,7 +56,7 @@ class Wanted(NamedTuple):
     """What the environments of a target need, before any registry is asked."""
 
     uris: dict[str, str]
-    """Environment -> URI, with the tag of those that are built, in the order of the image cache."""
+    """Environment -> URI, with the tag of those that are built, in the order that a receipt has: by name."""
     builds: dict[str, NamedBuild]
     """URI -> how it is built: each once, however many environments share it."""
     drafts: dict[str, ImageBuild]
@@ -143,14 +143,10 @@ def wanted(discovery: Discovery, settings: ImageSettings, *, root_dir: str = "."
         environment.name: replace(environment, file=posixpath.normpath(posixpath.join(root_dir, environment.file)))
         for environment in discovery.environments
     }
-    names = before_dependencies(discovery.selected, {name: draft.depends_on for name, draft in drafts.items()})
     uris: dict[str, str] = {}
     builds: dict[str, NamedBuild] = {}
     said: dict[str, ImageBuild] = {}
-    for name in names:
-        if name not in drafts:
-            continue
-        draft = drafts[name]
+    for name, draft in sorted(drafts.items()):
         if draft.image.build is not None:
             build = _named(draft, draft.image.build, settings)
             uris[name] = build.uri
@@ -163,21 +159,6 @@ def wanted(discovery: Discovery, settings: ImageSettings, *, root_dir: str = "."
 def decides_uris(settings: ImageSettings) -> bool:
     """Whether an image's URI is known only when it is there: by its digest, or as the backend's builder names it."""
     return settings.pin or settings.builder == "remote"
-
-
-def before_dependencies(selected: Iterable[str], depends_on: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
-    """Each environment once, depth first, before what it depends on: the SDK's order of its image cache."""
-    seen: set[str] = set()
-
-    def visit(name: str) -> Iterator[str]:
-        if name not in seen:
-            seen.add(name)
-            yield name
-            for other in depends_on.get(name, ()):
-                yield from visit(other)
-
-    for name in selected:
-        yield from visit(name)
 
 
 def _named(environment: EnvironmentDraft, build: ImageBuild, settings: ImageSettings) -> NamedBuild:

@@ -129,6 +129,27 @@ def test_failures_are_told_in_the_order_of_the_targets(tmp_path: Path) -> None:
     assert re.findall(r"^FAILED discover:services/(\w+)$", ran.err, re.MULTILINE) == names
 
 
+def test_a_plan_names_the_version_that_a_deploy_then_registers(tmp_path: Path) -> None:
+    environments = "".join(
+        f"""
+{name} = flyte.TaskEnvironment(name="{name}", image=flyte.Image.from_base("{name}:1"))
+
+
+@{name}.task
+async def {name}_task() -> int:
+    return 1
+"""
+        for name in ("late", "early")
+    )
+    target = '[targets.both]\npath = "both.py"\nall = true\n'
+    repository = Repository(tmp_path, {"deploy.toml": target, "both.py": f"import flyte\n{environments}"})
+    planned = re.search(r"as version (\w+)", repository.doit("plan").out)
+    deployed = re.search(r"version (\w+),", repository.doit("deploy").err)
+    assert planned is not None
+    assert deployed is not None
+    assert planned[1] == deployed[1]
+
+
 def test_plans_are_told_in_the_order_of_the_targets_also_when_one_fails(tmp_path: Path) -> None:
     names = [f"s{number}" for number in range(6)]
     repository = services(tmp_path, *names)

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flyte_build.model import EnvironmentDraft, ImageDraft, TaskDraft
-from flyte_build.steps.images import before_dependencies
 from flyte_build.steps.serialize import waves_of
 
 
@@ -69,36 +68,3 @@ def test_waves_are_as_few_as_the_longest_chain(environments: list[EnvironmentDra
     for each in environments:
         depth[each.name] = 1 + max((depth[other] for other in each.depends_on), default=0)
     assert len(waves_of(environments)) == max(depth.values(), default=0)
-
-
-@given(graphs(), st.data())
-def test_the_order_of_the_image_cache_has_every_dependency_once_and_the_selected_first(
-    environments: list[EnvironmentDraft], data: st.DataObject
-) -> None:
-    depends_on = {e.name: e.depends_on for e in environments}
-    known = sorted(depends_on)
-    selected = data.draw(st.lists(st.sampled_from(known), unique=True)) if known else []
-    order = list(before_dependencies(selected, depends_on))
-    assert len(order) == len(set(order))
-    assert set(order) == reachable(selected, depends_on)
-    assert order[:1] == selected[:1]
-
-
-def reachable(selected: list[str], depends_on: dict[str, tuple[str, ...]]) -> set[str]:
-    found, waiting = set[str](), list(selected)
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting.extend(depends_on[name])
-    return found
-
-
-def test_the_order_of_the_image_cache_is_depth_first() -> None:
-    depends_on: dict[str, tuple[str, ...]] = {
-        "top": ("left", "right"),
-        "left": ("base",),
-        "right": ("base",),
-        "base": (),
-    }
-    assert list(before_dependencies(["top"], depends_on)) == ["top", "left", "base", "right"]
