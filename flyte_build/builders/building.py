@@ -141,9 +141,9 @@ def forget(folder: Path, uri: str, environ: Mapping[str, str]) -> bool:
     return True
 
 
-def was_built(folder: Path, uri: str) -> bool:
-    """Whether this project has built an image and not cleaned it."""
-    return file_of(folder, uri, "built").exists()
+def built(folder: Path) -> tuple[str, ...]:
+    """URIs of what this project has built and not cleaned."""
+    return tuple(sorted(record.read_text() for record in folder.glob("*.built")))
 
 
 def file_of(folder: Path, uri: str, ending: str) -> Path:

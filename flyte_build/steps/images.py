@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from msgspec.structs import replace
@@ -111,20 +111,27 @@ def run(project: Project, target: Target) -> Outcome:
 
 
 def clean(project: Project, target: Target, *, dryrun: bool) -> tuple[str, ...]:
-    """Remove what this project has built of a target's images from the engine. No registry is asked.
+    """Remove from the engine what was built here of a target's images, and what no target has any more.
 
-    Gives the images' URIs.
+    No registry is asked. Gives the images' URIs.
     """
     from flyte_build.builders import building
 
-    receipt = project.receipt(target.name, NAME)
-    result = receipt.read_if_known(Result) if isinstance(receipt, Receipt) else None
+    named = {name: _recorded(project, name) for name in project.manifest.targets}
+    others = {uri for name, uris in named.items() for uri in uris if name != target.name}
     folder = project.state.images
-    found = tuple(uri for uri in (result.images if result else ()) if building.was_built(folder, uri))
+    found = tuple(uri for uri in building.built(folder) if uri in named[target.name] or uri not in others)
     if not dryrun:
         for uri in found:
             building.forget(folder, uri, project.environ)
     return found
+
+
+def _recorded(project: Project, target: str) -> Collection[str]:
+    """URIs of the images that a target's receipt names."""
+    receipt = project.receipt(target, NAME)
+    result = receipt.read_if_known(Result) if isinstance(receipt, Receipt) else None
+    return result.images if result else ()
 
 
 def _summary(images: Iterable[Image]) -> str:

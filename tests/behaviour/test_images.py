@@ -358,3 +358,15 @@ def test_clean_removes_what_was_built_here_and_asks_no_registry(engine: Engine, 
     assert engine.docker("image", "inspect", uri).returncode != 0
     assert summaries(deployed(repository, "output=jsonl")) == {"dusty": "1 reused"}
     assert repository.doit("clean", "images").out.count("image ") == 0
+
+
+def test_clean_removes_what_an_edit_has_left_behind_and_nothing_of_another_target(workplace: Workplace) -> None:
+    repository = workplace({"old.py": code("old"), "kept.py": code("kept")}, "old", "kept")
+    deployed(repository)
+    before = image_of(repository, "old.old_task")
+    repository.write("old.py", code("old", '.with_commands(["echo edited"])'))
+    deployed(repository)
+    cleaned = repository.doit("clean", "images:old").out
+    for uri in (before, image_of(repository, "old.old_task")):
+        assert f"removed image {uri}" in cleaned
+    assert cleaned.count("removed image ") == 2
