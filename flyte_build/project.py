@@ -65,7 +65,9 @@ class Project:
 
     @contextlib.contextmanager
     def working_alone(self, waiting: Callable[[Holder], None]) -> Iterator[None]:
-        """Keep other runs out of the state folder. What was seen before waiting for one is looked at again.
+        """Keep other runs out of the state folder; threads of this one share it.
+
+        What was seen before waiting for another run is looked at again.
 
         Raises:
             StateBusy: another run is at work, and the command line says `wait=false`.
@@ -75,10 +77,8 @@ class Project:
             waiting(holder)
             self.index.save()
             self.index = FileIndex(self.state.index)
+            self._worlds.clear()
 
-        if self.lock.is_held:
-            yield
-            return
         with contextlib.suppress(StateUnwritable):  # the first step that writes there tells it
             self.state.create()
         self.lock.acquire(wait=self.variables.get("wait") != "false", waiting=look_again)

@@ -1,7 +1,8 @@
 """One run at a time works in a state folder.
 
-The lock is the kernel's (`flock`), so it ends with the processes that hold it, however they end. A run's forked workers
-share it, and end with their parent. Who holds it, and since when, is written in the file, for whoever waits.
+The lock is the kernel's (`flock`), so it ends with the processes that hold it, however they end. A run's threads share
+it, and so do its forked workers, which end with their parent. Who holds it, and since when, is written in the file, for
+whoever waits.
 """
 
 from __future__ import annotations
@@ -33,13 +34,17 @@ class Holder(NamedTuple):
 
 
 class StateLock:
+    """Shared by the threads of a process: the first takes it, the last lets go of it."""
+
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._changing = threading.Lock()
+        self._sharers = 0
         self._file: BinaryIO | None = None
         self._lifeline: tuple[int, int] | None = None
 
     def acquire(self, *, wait: bool, waiting: Callable[[Holder], None]) -> None:
-        """Be the one that works in the folder, until `release` or the end of the process.
+        """Be the one that works in the folder, until as many calls of `release` or the end of the process.
 
         Args:
             wait: wait for another holder to end.
@@ -48,6 +53,12 @@ class StateLock:
         Raises:
             StateBusy: another process holds it, and `wait` is false.
         """
+        with self._changing:
+            if self._file is None:
+                self._take(wait=wait, waiting=waiting)
+            self._sharers += 1
+
+    def _take(self, *, wait: bool, waiting: Callable[[Holder], None]) -> None:
         file = self._open()
         if file is None or not self._lock(file, wait=wait, waiting=waiting):
             return
@@ -64,6 +75,12 @@ class StateLock:
         return self._file is not None
 
     def release(self) -> None:
+        with self._changing:
+            self._sharers -= 1
+            if not self._sharers:
+                self._let_go()
+
+    def _let_go(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -133,6 +133,26 @@ def test_a_plan_waits_only_where_it_has_work_to_do(tmp_path: Path) -> None:
         assert plan.returncode == 0
 
 
+def test_who_has_waited_looks_again_at_what_it_saw_before(tmp_path: Path) -> None:
+    repository = gated(tmp_path, "a", "b")
+    for name in ("a", "b"):
+        repository.write(f"{name}.py", f"{HEAD}\nimport shared\n{environment(name)}")
+    repository.write("shared.py", "")
+    (repository.folder / "gate").unlink()
+    assert repository.doit("deploy:a").code == 0
+    repository.write("gate", "")
+    with started(repository, "deploy:b") as first:
+        wait_for(first, "discover")
+        with started(repository, "plan") as plan:
+            assert WAITING.fullmatch(wait_for(plan, "waiting"))
+            repository.write("shared.py", "edited = True")
+            (repository.folder / "gate").unlink()
+            assert "deployed  b" in first.communicate()[1]
+            out, err = plan.communicate()
+    assert "b: fresh" in out
+    assert "discover  b" not in err
+
+
 @pytest.mark.parametrize("words", [("forget", "deploy:a"), ("forget", "--all"), ("clean", "-a")])
 def test_who_takes_results_away_waits(words: tuple[str, ...], repository: Repository) -> None:
     with started(repository, "deploy") as first:
