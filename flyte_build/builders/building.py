@@ -14,8 +14,9 @@ from flyte_build.builders.registry import Absent, Found, Unknown
 from flyte_build.images.naming import NamedBuild
 from flyte_build.images.references import parse
 from flyte_build.model import BackendSettings, ImageBuild, ImageSettings, Value
-from flyte_build.state import digest, locks
+from flyte_build.state import digest
 from flyte_build.state.folder import write_atomically
+from flyte_build.state.lock import exclusive
 
 
 class Made(Value, frozen=True):
@@ -52,7 +53,7 @@ def ensure(workshop: Workshop, build: NamedBuild, draft: ImageBuild) -> Made:
     Raises:
         StepError: nobody can tell whether it is there, or it cannot be built or pushed.
     """
-    with locks.exclusive(workshop.file(build.uri, "lock")):
+    with exclusive(workshop.file(build.uri, "lock")):
         if workshop.settings.builder == "remote":
             return _remotely(workshop, build, draft)
         found = _find(build)

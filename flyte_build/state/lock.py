@@ -1,8 +1,8 @@
-"""One run at a time works in a state folder.
+"""One run at a time works in a state folder; within runs, one process or thread at a time in what `exclusive` guards.
 
-The lock is the kernel's (`flock`), so it ends with the processes that hold it, however they end. A run's threads share
-it, and so do its forked workers, which end with their parent. Who holds it, and since when, is written in the file, for
-whoever waits.
+Locks are the kernel's (`flock`), so they end with the processes that hold them, however they end; where the file system
+has none, nothing is kept apart. A run's threads share its hold of the folder, and so do its forked workers, which end
+with their parent. Who holds it, and since when, is written in the file, for whoever waits.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from flyte_build.errors import StateBusy
+from flyte_build.state.folder import unwritable
 
 
 class Holder(NamedTuple):
@@ -147,3 +148,19 @@ def _holder(file: BinaryIO) -> Holder:
         return Holder(int(pid), float(since))
     except ValueError:
         return Holder(0, 0)
+
+
+@contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """One process or thread at a time, in this block, for this path. Others wait.
+
+    Raises:
+        StateUnwritable: the disk is full, or the folder may not be written.
+    """
+    with unwritable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    with file:
+        with contextlib.suppress(OSError):  # the file system has no locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from flyte_build import versions
 from flyte_build.errors import BuildError, TasksNotRegistered, VersionTaken
 from flyte_build.model import Registration, Target, Value
-from flyte_build.state import digest, locks
+from flyte_build.state import digest
 from flyte_build.state.folder import unwritable, write_atomically, write_unless_there
+from flyte_build.state.lock import exclusive
 from flyte_build.state.receipts import Receipt
 from flyte_build.state.trace import Trace
 from flyte_build.steps import Outcome, serialize
@@ -74,7 +75,7 @@ def run(project: Project, target: Target) -> Outcome:
     explicit = versions.is_explicit(target.version) and project.variables.get("force") != "true"
     failures: dict[str, BuildError] = {}
     # Between the look and the registration nobody else may register: targets of one run are deployed side by side.
-    alone = locks.exclusive(project.state.versions_lock) if explicit else contextlib.nullcontext()
+    alone = exclusive(project.state.versions_lock) if explicit else contextlib.nullcontext()
     with alone, Journal(project.state.journal(target.name, NAME), now.json() + trace.json()) as journal:
         waves = [[r for r in wave if r.name not in journal.done] for wave in registrations.waves]
         if explicit:

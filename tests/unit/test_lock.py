@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flyte_build.errors import StateBusy
-from flyte_build.state.lock import Holder, StateLock
+from flyte_build.errors import StateBusy, StateUnwritable
+from flyte_build.state.lock import Holder, StateLock, exclusive
 
 
 def acquire(lock: StateLock) -> None:
@@ -60,3 +60,34 @@ def test_where_no_lock_can_be_made_work_goes_on_without_it(tmp_path: Path) -> No
     acquire(lock)
     assert not lock.is_held
     lock.release()
+
+
+def test_one_thread_at_a_time_is_in_what_is_exclusive(tmp_path: Path) -> None:
+    inside, most = 0, 0
+
+    def work() -> None:
+        nonlocal inside, most
+        for _ in range(50):
+            with exclusive(tmp_path / "folder" / "lock"):
+                inside += 1
+                most = max(most, inside)
+                inside -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+
+
+def test_a_lock_that_cannot_be_written_is_told_by_its_path(tmp_path: Path) -> None:
+    (tmp_path / "lock").mkdir()
+    with pytest.raises(StateUnwritable) as raised, exclusive(tmp_path / "lock"):
+        pass
+    assert raised.value.message.startswith(f"{tmp_path / 'lock'}: ")
+
+
+def test_a_failure_of_the_work_itself_is_no_failure_of_the_lock(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), exclusive(tmp_path / "lock"):
+        raise FileNotFoundError
