@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 import sqlite3
@@ -12,9 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flyte_build.errors import EmbeddedBackendUnusable
-from flyte_build.state.sqlite_file import is_cut_off
+from flyte_build.state.folder import write_unless_there
+from flyte_build.state.sqlite_file import is_cut_off, is_whole
 
 FILE = "control-plane.sqlite"
+IDENTITY = "identity"
+"""The file beside it that says which control plane it is: one made in its place has another identity."""
 _SCHEMA_VERSION = 1
 _BUSY_TIMEOUT = 30.0
 """Seconds to wait for another process's transaction."""
@@ -53,14 +57,19 @@ class Database:
 
         Raises:
             EmbeddedBackendUnusable: the folder cannot be written, or the file is not one of ours.
+            StateUnwritable: the disk is full.
         """
         self.folder = folder.absolute()
         self._lock = threading.Lock()
         with self._translated():
             self.folder.mkdir(parents=True, exist_ok=True)
             self.set_aside = _set_aside(self.folder / FILE)
+            if not is_whole(str(self.folder / FILE)):  # whoever looks meanwhile must not take the new one for the old
+                (self.folder / IDENTITY).unlink(missing_ok=True)
             self._connection = _open(self.folder / FILE)
             self.secret = _secret(self._connection)
+        self.identity = hashlib.sha256(b"identity" + self.secret).hexdigest().encode()
+        write_unless_there(self.folder / IDENTITY, self.identity)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

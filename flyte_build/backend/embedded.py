@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -64,7 +63,7 @@ class EmbeddedBackend:
     @property
     def identity(self) -> bytes:
         """Of this control plane: another one made in its place has another."""
-        return hashlib.sha256(b"identity" + self._database.secret).hexdigest().encode()
+        return self._database.identity
 
     def close(self) -> None:
         self._database.close()

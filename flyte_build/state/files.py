@@ -49,7 +49,7 @@ class _Saved(msgspec.Struct):
 
 
 class FileIndex:
-    """Digests of files and listings of folders, each looked at once per run.
+    """Digests of files and listings of folders, each looked at once per run, by whichever thread.
 
     Paths are absolute. `save` keeps what was learnt for the next run; losing it costs time, never correctness.
     Without a path of its own it remembers nothing.
@@ -64,6 +64,7 @@ class FileIndex:
         self._modes: dict[str, int] = {}
         self._states: dict[str, str] = {}
         self._kinds: dict[str, str] = {}
+        self._written: set[str] = set()
         self.modules: dict[tuple[str, str], str] = {}
         """Folder and name -> what `find_module` found: each target asks again."""
         self.importable: dict[str, Importable] = {}
@@ -73,14 +74,14 @@ class FileIndex:
     def digest(self, path: str) -> str:
         """Digest of a file's content; empty when there is no such file."""
         known = self._digests.get(path)
-        if known is None:
+        if known is None or path in self._written:
             known = self._digests[path] = self._look(path)
         return known
 
     def state(self, path: str) -> str:
         """Digest and executable bit, `DIGEST:x` or `DIGEST:-`; empty when there is no such file."""
         known = self._states.get(path)
-        if known is None:
+        if known is None or path in self._written:
             content = self.digest(path)
             known = content and f"{content}:{'x' if self._modes[path] & stat.S_IXUSR else '-'}"
             self._states[path] = known
@@ -95,15 +96,13 @@ class FileIndex:
     def kind(self, path: str) -> str:
         """What there is, as the function `kind` names it."""
         known = self._kinds.get(path)
-        if known is None:
+        if known is None or path in self._written:
             known = self._kinds[path] = kind(path)
         return known
 
     def forget(self, path: str) -> None:
-        """Look at a file again: this run writes it."""
-        self._digests.pop(path, None)
-        self._states.pop(path, None)
-        self._kinds.pop(path, None)
+        """Look at a file again whenever it is asked for: this run writes it, maybe while another thread looks."""
+        self._written.add(path)
 
     def save(self) -> None:
         """Keep what was learnt, where it can be written. Entries that this run did not look at stay."""

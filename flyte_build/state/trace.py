@@ -41,6 +41,11 @@ def changed(trace: Trace, folder: str, index: FileIndex, environ: Mapping[str, s
     if trace.opaque:
         what = trace.opaque[0]
         return Stale(reason=f"{what}, whose inputs cannot be seen", cause=Cause(kind="opaque", name=what))
+    for path in trace.databases:  # before the file that says which one it is, and that goes before it is made again
+        if not is_whole(os.path.join(folder, path)):
+            now = "damaged" if kind(os.path.join(folder, path)) else ""
+            cause = Cause(kind="path", name=path, old="file", new=now)
+            return Stale(reason=f"{path} is {now or 'gone'}", cause=cause)
     base = os.path.join(folder, "")
     for path, recorded in trace.files.items():
         absolute = _absolute(base, path)
@@ -64,11 +69,6 @@ def changed(trace: Trace, folder: str, index: FileIndex, environ: Mapping[str, s
         if now != recorded:
             cause = Cause(kind="path", name=path, old=recorded, new=now)
             return Stale(reason=f"{path} is now {now or 'gone'}", cause=cause)
-    for path in trace.databases:
-        if not is_whole(os.path.join(folder, path)):
-            now = "damaged" if kind(os.path.join(folder, path)) else ""
-            cause = Cause(kind="path", name=path, old="file", new=now)
-            return Stale(reason=f"{path} is {now or 'gone'}", cause=cause)
     for name, recorded in trace.environment.items():
         now = variable_digest(name, environ.get(name))
         if now != recorded:

@@ -99,6 +99,7 @@ def run(project: Project, target: Target) -> Outcome:
     bundle = msgspec.structs.replace(packed, readers=discover.named(project, target, plan.readers))
     kept = project.state.put_object(bundle.json())
     path = archive(project, bundle)
+    project.index.forget(str(path))  # another target's may have been looked for, and missed, under this name
     return Outcome(
         result=Result(
             digest=bundle.digest,

@@ -12,7 +12,7 @@ from flyte_build import versions
 from flyte_build.errors import BuildError, TasksNotRegistered, VersionTaken
 from flyte_build.model import Registration, Target, Value
 from flyte_build.state import digest
-from flyte_build.state.folder import unwritable, write_atomically, write_unless_there
+from flyte_build.state.folder import unwritable, write_atomically
 from flyte_build.state.lock import exclusive
 from flyte_build.state.receipts import Receipt
 from flyte_build.state.trace import Trace
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 NAME = "deploy"
 FORMAT = 3
-IDENTITY = "identity"
-"""File in the folder of the embedded control plane that says which one it is."""
 _SHOWN_DIFFERENCES = 5
 
 
@@ -70,7 +68,7 @@ def run(project: Project, target: Target) -> Outcome:
     now = key(project, target)
     settings = project.manifest.backend
     registrations = serialize.load(project, target)
-    backend = project.backend()
+    backend = _backend(project)
     trace = _trace(project, backend)
     explicit = versions.is_explicit(target.version) and project.variables.get("force") != "true"
     failures: dict[str, BuildError] = {}
@@ -106,18 +104,22 @@ def run(project: Project, target: Target) -> Outcome:
     )
 
 
+def _backend(project: Project) -> Backend:
+    if project.manifest.backend.embedded:
+        from flyte_build.backend.database import IDENTITY
+
+        project.index.forget(str(project.state.backend / IDENTITY))  # opening it may make another one
+    return project.backend()
+
+
 def _trace(project: Project, backend: Backend) -> Trace:
     """What the registrations stand on: deleted and made again, the embedded control plane has none of them."""
     if not project.manifest.backend.embedded:
         return Trace()
-    from flyte_build.backend.database import FILE
+    from flyte_build.backend.database import FILE, IDENTITY
     from flyte_build.backend.embedded import EmbeddedBackend
 
     assert isinstance(backend, EmbeddedBackend)
-    path = project.state.backend / IDENTITY
-    write_unless_there(path, backend.identity)
-    for written in (path, project.state.backend / FILE):
-        project.index.forget(str(written))
     folder = os.path.relpath(project.state.backend, project.folder)
     files = {f"{folder}/{IDENTITY}": digest.of_bytes(backend.identity)}
     return Trace(files=files, databases=(f"{folder}/{FILE}",))

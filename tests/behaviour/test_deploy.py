@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from connectrpc.code import Code
 
+from flyte_build.backend.database import IDENTITY
 from flyte_build.errors import TasksNotRegistered, VersionTaken
-from flyte_build.steps.deploy import IDENTITY
 from tests.checkout import Checkout
 from tests.edits import replace
 from tests.recording import PUT, RecordingServer

@@ -257,7 +257,9 @@ RERUNS = {
         "its result RESULT is gone",
     ),
     "stored copy deleted": Change(deleted("store"), frozenset({"upload"}), "its result RESULT is gone"),
-    "control plane deleted": Change(deleted("backend"), frozenset({"deploy"}), ".flyte-build/backend/identity is gone"),
+    "control plane deleted": Change(
+        deleted("backend"), frozenset({"deploy"}), ".flyte-build/backend/control-plane.sqlite is gone"
+    ),
 }
 
 STAYS_FRESH: dict[str, Edit] = {

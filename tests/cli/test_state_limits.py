@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from flyte_build.backend.database import Database
 from tests.repository import SCRIPTS, Ran, Repository, failures
 
 MEND = "free some space, make the folder writable, or remove what is in its place"
@@ -113,6 +114,16 @@ def test_a_control_plane_that_was_cut_off_is_started_over_and_told_once(reposito
     note = f"the embedded control plane was cut off; starting over, and keeping what is left as {path}.damaged"
     assert ran.err.count(note) == 1
     assert "note" not in repository.doit("deploy").err
+
+
+def test_a_control_plane_that_something_else_has_made_anew_gets_everything(repository: Repository) -> None:
+    repository.doit("deploy")
+    folder = repository.folder / ".flyte-build" / "backend"
+    (folder / "control-plane.sqlite").unlink()
+    Database(folder).close()  # as `doit serve` opens it
+    ran = repository.doit("deploy")
+    assert "deploy    fraud  (.flyte-build/backend/identity changed)\n" in ran.err
+    assert "1 fresh" in repository.doit("deploy").err
 
 
 @pytest.mark.parametrize("content", ["", "rubbish", "[]", "null", '{"deploy:fraud": 1}', '{"other": []}', '"x"'])

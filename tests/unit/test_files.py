@@ -100,7 +100,7 @@ def test_a_kind_is_of_what_a_path_leads_to(make: Callable[[Path], object], what:
     assert kind(str(tmp_path / "a")) == what
 
 
-def test_a_file_is_looked_at_once_in_a_run_until_it_is_forgotten(tmp_path: Path) -> None:
+def test_a_file_is_looked_at_once_in_a_run_unless_it_was_forgotten(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_text("one")
     index = FileIndex()
@@ -109,6 +109,8 @@ def test_a_file_is_looked_at_once_in_a_run_until_it_is_forgotten(tmp_path: Path)
     assert index.digest(str(path)) == first
     index.forget(str(path))
     assert index.digest(str(path)) == digest.of_bytes(b"two")
+    path.write_text("three")
+    assert index.digest(str(path)) == digest.of_bytes(b"three")
 
 
 def test_a_file_changed_a_moment_ago_is_not_remembered_even_with_an_old_mtime(tmp_path: Path) -> None:
