@@ -13,7 +13,7 @@ from flyte_build.manifest import VARIABLES, Manifest, read_manifest
 from flyte_build.manifest_targets import VERSION_PARTS, unknown_placeholders
 from flyte_build.model import BackendSettings, CopyStyle, Fresh, ImageSettings, StoreSettings, Target, Upload, Value
 from flyte_build.planning import plan
-from flyte_build.project import Project
+from flyte_build.project import MANIFEST, Project
 from flyte_build.report import say, waiting_text
 from flyte_build.state.folder import NAME as STATE_FOLDER
 from flyte_build.steps import deploy as deploy_step
@@ -21,8 +21,6 @@ from flyte_build.steps import discover, upload
 
 if TYPE_CHECKING:
     from flyte import Environment
-
-MANIFEST = "deploy.toml"
 
 
 class Deployment(Value, frozen=True):

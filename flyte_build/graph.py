@@ -36,7 +36,7 @@ from flyte_build.errors import (
 )
 from flyte_build.manifest import Manifest, read_manifest
 from flyte_build.model import Cause, Fresh, Stale, Target
-from flyte_build.project import Project
+from flyte_build.project import MANIFEST, Project
 from flyte_build.report import (
     JsonReporter,
     Reporter,
@@ -86,7 +86,7 @@ def variables() -> dict[str, str]:
 
 
 def manifest_path() -> Path:
-    return Path(variables().get("manifest", "deploy.toml"))
+    return Path(variables().get("manifest", MANIFEST))
 
 
 @cache

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from flyte_build import pipeline, versions
 from flyte_build.model import Cause, Stale, Target, Value
 from flyte_build.state.receipts import Receipt
-from flyte_build.steps import bundle, deploy, discover, images, serialize
+from flyte_build.steps import bundle, deploy, discover, images, serialize, upload
 
 if TYPE_CHECKING:
     from flyte_build.project import Project
@@ -58,8 +58,8 @@ def plan(project: Project, target: Target) -> Plan:
     content = serialize.content_version(discovery, packed.digest, uris)
     version = template.replace(versions.CONTENT, content if known else UNKNOWN)
     serialize.check(target, discovery, version, bundle_digest=packed.digest)
-    sends = _stale(project, target, "upload")
-    stale = sends or unnamed or _stale(project, target, "serialize") or _stale(project, target, "deploy")
+    sends = _stale(project, target, upload.NAME)
+    stale = sends or unnamed or _stale(project, target, serialize.NAME) or _stale(project, target, deploy.NAME)
     names = tuple(task.name for environment in discovery.environments for task in environment.tasks)
     return Plan(
         target=target.name,

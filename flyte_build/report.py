@@ -163,9 +163,10 @@ class Reporter:
         """Nothing: we have no teardown."""
 
     def complete_run(self) -> None:
-        for target in self._targets.values():
-            for event in [event for events in target.held.values() for event in events]:
-                self._tell(target, event)  # of an interrupted run
+        with self._telling:  # threads of an interrupted run are still at work
+            for target in self._targets.values():
+                for event in [event for events in target.held.values() for event in events]:
+                    self._tell(target, event)
         if self._targets and not self._planning:
             counts = [target.status for target in self._targets.values()]
             self._emit(

@@ -67,7 +67,6 @@ class RemoteBackend:
         except BaseException:
             self._loop.close()
             raise
-        self._answered = False
         # The SDK's protocol leaves out the time limit, which the generated client takes.
         self._tasks = cast("TaskServiceClient", self._client.task_service)
 
@@ -86,7 +85,6 @@ class RemoteBackend:
             while (item := finished.get()) is not None:
                 request, error = item
                 if error is None:
-                    self._answered = True
                     done(request)
                 else:
                     failures[request.task_id.name] = error
@@ -232,7 +230,8 @@ class RemoteBackend:
                 self._answered = True
                 raise failure(call, code=error.code.value, reason=error.message) from error
             gone = unreachable(call, error.message)
-            self._gone = None if self._answered else gone
+            if not self._answered:
+                self._gone = gone
             raise gone from error
         except sdk.login_errors() as error:
             self._gone = NotLoggedIn(endpoint=call.endpoint, reason=str(error) or type(error).__name__)

@@ -21,6 +21,7 @@ from flyte_build.model import CopyStyle, Discovery, Target, Value
 from flyte_build.state import digest
 from flyte_build.state.files import encodable
 from flyte_build.state.trace import Trace
+from flyte_build.state.variables import HASH_SEED, OTHER_HASH_SEED
 from flyte_build.steps import Outcome
 
 if TYPE_CHECKING:
@@ -274,7 +275,6 @@ def _load(project: Project, target: Target, files: tuple[str, ...], elsewhere: s
             state=str(project.state.root),
             **paths,
         )
-        from flyte_build.state.variables import HASH_SEED, OTHER_HASH_SEED
         from flyte_build.steps.workers import shared_zygote
 
         status = shared_zygote(project, OTHER_HASH_SEED if elsewhere else HASH_SEED).run(request)
