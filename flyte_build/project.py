@@ -18,7 +18,7 @@ from flyte_build.model import Target, Value
 from flyte_build.state import digest, receipts
 from flyte_build.state.files import FileIndex
 from flyte_build.state.folder import NAME, StateFolder
-from flyte_build.state.lock import Holder, StateLock
+from flyte_build.state.lock import Holder, lock_of
 from flyte_build.state.receipts import Lost, Receipt, World
 from flyte_build.state.variables import BASE_VARIABLES, FIXED_VARIABLES
 
@@ -55,7 +55,7 @@ class Project:
         self.variables = variables
         self.show: Callable[[str, str, str], None] = lambda _step, _target, _line: None
         """Told each line that a running step has to say of its progress."""
-        self.lock = StateLock(self.state.lock)
+        self.lock = lock_of(self.state.lock)
         self._resolved: dict[str, Path] = {}
         self._open: dict[tuple[int, str], Any] = {}
         self._opening = threading.RLock()

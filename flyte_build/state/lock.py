@@ -129,6 +129,12 @@ class StateLock:
         threading.Thread(target=follow, daemon=True).start()
 
 
+@functools.cache
+def lock_of(path: Path) -> StateLock:
+    """The lock of a state folder, the same for all of this process: a run's task may itself deploy from Python."""
+    return StateLock(path)
+
+
 _held: set[StateLock] = set()
 
 

@@ -198,6 +198,19 @@ def test_a_script_that_deploys_within_a_run_does_not_wait_for_its_own_run(tmp_pa
     assert ran.code == 0, ran.err
 
 
+@pytest.mark.parametrize("words", [(), ("-n", "0")])
+def test_an_action_that_deploys_from_python_does_not_wait_for_its_own_run(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    repository = gated(tmp_path, "a")
+    (repository.folder / "gate").unlink()
+    repository.write("script.py", "import flyte_build\nimport a\n\ndef main():\n    flyte_build.deploy(a.env)\n")
+    task = 'def task_script():\n    return {"actions": [main], "task_dep": ["deploy:a"]}\n'
+    repository.write("dodo.py", f"from flyte_build.dodo import *\nfrom script import main\n{task}")
+    ran = repository.doit(*words, "script")
+    assert (ran.code, "waiting" in ran.err) == (0, False), ran.err
+
+
 def test_workers_of_one_run_share_its_hold(tmp_path: Path) -> None:
     repository = gated(tmp_path, "a", "b")
     (repository.folder / "gate").unlink()
