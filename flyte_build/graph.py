@@ -29,6 +29,7 @@ from flyte_build.errors import (
     NotAStep,
     Place,
     StateBusy,
+    StepBesidesPlan,
     StepError,
     UnknownChoice,
     UnknownTarget,
@@ -112,12 +113,17 @@ def check_words(words: Iterable[str], targets: Collection[str]) -> None:
 
     Raises:
         UnknownTarget: there is such a word.
+        StepBesidesPlan: a step is named beside `plan` or `check`, which do nothing, and would be done.
     """
+    words = list(words)
+    looking = next((word for word in words if word in ("plan", "check")), "")
     for word in words:
         step, colon, name = word.partition(":")
         found = fnmatch.filter(targets, name) if "*" in word else name in targets
         if colon and step in _DOCS.keys() | {"plan", "check"} and not found:
             raise UnknownTarget(word=word, known=tuple(targets))
+        if looking and colon and step in _DOCS:
+            raise StepBesidesPlan(command=looking, word=word)
 
 
 def check_variables(given: Mapping[str, str]) -> None:

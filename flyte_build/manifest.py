@@ -184,6 +184,9 @@ def _settings_problems(tables: Tables, config: Path | None, places: Places) -> I
     url = tables.get("store", {}).get("url", "")
     if url and not _absolute_url(url, Path()):
         yield errors.BadStoreUrl(place=places.at("store", "url"), url=url)
+    registry = tables["images"].get("registry", "")
+    if "://" in registry:
+        yield errors.BadRegistry(place=places.at("images", "registry"), registry=registry)
     builder = tables["images"].get("builder", "local")
     if builder not in get_args(Builder):  # the manifest's own has been checked
         place = errors.Place(shown(config) if config else "", 0, "image.builder")

@@ -254,7 +254,7 @@ class Registration(Value, frozen=True):
 class Cause(Value, frozen=True):
     """Why a step must run, as data.
 
-    - `missing`: it was never done here. `receipt`: what says that it was done cannot be used. `need`: an earlier step,
+    - `missing`: it was not done yet. `receipt`: what says that it was done cannot be used. `need`: an earlier step,
       `name`, was not done. `asked`: somebody wants it.
     - `file`, `folder`, `path` (something that was looked for), `import`, `variable`: what the step looked at changed.
     - `setting`: a field of the key, and after a dot a name in it. `package`: an installed distribution.

@@ -51,7 +51,8 @@ def plan(project: Project, target: Target) -> Plan:
     discovery = discover.load(project, target)
     packed = project.result(target.name, bundle.NAME, bundle.Result)
     needed = images.wanted(discovery, project.manifest.images, root_dir=target.root_dir)
-    unnamed = _stale(project, target, images.NAME)
+    looks = _stale(project, target, images.NAME)
+    unnamed = looks if _other_uris(project, target, needed.uris) else None
     uris = needed.uris if unnamed else project.result(target.name, images.NAME, images.Result).uris
     known = not (unnamed and needed.builds and images.decides_uris(project.manifest.images))
     template = versions.fill(target, project.folder, project.environ)
@@ -71,10 +72,17 @@ def plan(project: Project, target: Target) -> Plan:
         bundle_size=packed.size,
         archive_size=packed.archive_size,
         images=needed.uris,
-        builds={uri: _about(project, target, uri, unnamed) for uri in needed.builds},
+        builds={uri: _about(project, target, uri, looks) for uri in needed.builds},
         reason=stale.reason if stale else "",
         cause=stale.cause if stale else None,
     )
+
+
+def _other_uris(project: Project, target: Target, uris: dict[str, str]) -> bool:
+    """Whether what is bound now may name other images than these: then tasks are registered again."""
+    receipt = project.receipt(target.name, images.NAME)
+    done = receipt.read_if_known(images.Result) if isinstance(receipt, Receipt) else None
+    return done is None or done.uris != uris or images.decides_uris(project.manifest.images)
 
 
 def _about(project: Project, target: Target, uri: str, stale: Stale | None) -> str:

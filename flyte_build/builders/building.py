@@ -132,11 +132,9 @@ def _with_base(spec: bytes, base: str) -> bytes:
 
 
 def forget(folder: Path, uri: str, environ: Mapping[str, str]) -> bool:
-    """Remove an image that was built here from the engine, with its log. Gives whether it was built here."""
-    record = file_of(folder, uri, "built")
-    if not record.exists():
+    """Remove an image that was built here from the engine, with its log. Gives whether it is gone."""
+    if not engine.remove(uri, environ):
         return False
-    engine.remove(uri, environ)
     for ending in ("built", "log", "lock"):
         file_of(folder, uri, ending).unlink(missing_ok=True)
     return True

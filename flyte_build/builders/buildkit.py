@@ -74,7 +74,7 @@ def _secret_option(secret: BuildSecret, uri: str, environ: Mapping[str, str]) ->
     if environ.get(name.upper()):
         return f"id={secret.id},env={name.upper()}"
     file = f"{SECRETS_FOLDER}/{name}"
-    if not os.path.exists(file):
+    if not (os.path.isfile(file) and os.access(file, os.R_OK)):
         raise errors.BuildSecretMissing(uri=uri, variable=name.upper(), file=file)
     return f"id={secret.id},src={file}"
 

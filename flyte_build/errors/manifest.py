@@ -91,6 +91,21 @@ class UnknownTarget(ManifestError):
         return f"command line: {self.word}: {problem}; {suggest(name, self.known)}"
 
 
+class StepBesidesPlan(ManifestError):
+    """`doit plan deploy:fraud` would deploy: words of doit are tasks, and all of them are done."""
+
+    command: str
+    word: str
+
+    @property
+    def message(self) -> str:
+        target = self.word.partition(":")[2]
+        return (
+            f"command line: `doit {self.command} {self.word}` would run `{self.word}` too; "
+            f"write `doit {self.command}:{target}`"
+        )
+
+
 class NotAStep(ManifestError):
     """`doit why` was asked about a task that is no step of a target."""
 
@@ -332,6 +347,15 @@ class BadStoreUrl(ManifestProblem):
     def problem(self) -> str:
         forms = quoted(("backend", "s3://BUCKET/PREFIX", "gs://BUCKET/PREFIX", "abfs://CONTAINER/PREFIX", "./FOLDER"))
         return f"`{self.url}` is not a store; write one of {forms}"
+
+
+class BadRegistry(ManifestProblem):
+    registry: str
+
+    @property
+    def problem(self) -> str:
+        place = self.registry.partition("://")[2]
+        return f"`{self.registry}` is a URL, not a registry; write `{place}`"
 
 
 class BadEndpoint(ManifestProblem):

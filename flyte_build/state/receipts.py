@@ -78,7 +78,7 @@ class Lost(Value, frozen=True):
     reason: str
 
 
-NEVER_DONE = Lost(reason="never done here")
+NEVER_DONE = Lost(reason="not done here yet")
 
 
 class _Sealed(Value, frozen=True):

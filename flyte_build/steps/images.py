@@ -121,10 +121,7 @@ def clean(project: Project, target: Target, *, dryrun: bool) -> tuple[str, ...]:
     others = {uri for name, uris in named.items() for uri in uris if name != target.name}
     folder = project.state.images
     found = tuple(uri for uri in building.built(folder) if uri in named[target.name] or uri not in others)
-    if not dryrun:
-        for uri in found:
-            building.forget(folder, uri, project.environ)
-    return found
+    return found if dryrun else tuple(uri for uri in found if building.forget(folder, uri, project.environ))
 
 
 def _recorded(project: Project, target: str) -> Collection[str]:

@@ -69,8 +69,8 @@ def test_a_first_deploy_tells_each_step_and_a_second_finds_nothing_to_do(reposit
     first = repository.doit()
     assert (first.code, first.out) == (0, "")
     assert shape(first) == [
-        *(f"{step:<10}fraud  (never done here)" for step in STEPS),
-        "deployed  fraud  version VERSION, registered 1 task  (never done here)",
+        *(f"{step:<10}fraud  (not done here yet)" for step in STEPS),
+        "deployed  fraud  version VERSION, registered 1 task  (not done here yet)",
         "1 target: 1 done",
     ]
     second = repository.doit("deploy")
@@ -216,8 +216,8 @@ def test_what_is_forgotten_is_done_and_sent_again(remote: Repository, server: Re
     forgotten = remote.doit("forget", "deploy:fraud")
     assert (forgotten.code, forgotten.out) == (0, "forgetting deploy:fraud\n")
     assert shape(remote.doit()) == [
-        "deploy    fraud  (never done here)",
-        "deployed  fraud  registered 1 task  (never done here)",
+        "deploy    fraud  (not done here yet)",
+        "deployed  fraud  registered 1 task  (not done here yet)",
         "1 target: 1 done",
     ]
     assert (server.count("DeployTask"), server.count(PUT)) == (1, 0)
@@ -274,7 +274,7 @@ def test_a_plan_says_what_would_be_built_uploaded_and_registered_and_changes_not
     lines = [re.sub(rf"{VERSION}|(?<=, )\d+ compressed", "", line) for line in planned.out.splitlines()]
     image = lines.pop(2)
     assert lines == [
-        "fraud: would register 1 task as version : never done here",
+        "fraud: would register 1 task as version : not done here yet",
         "  upload    .tar.gz: 1 file, 128 bytes, ",
         "  register  fraud.score",
     ]
@@ -318,7 +318,7 @@ def test_a_plan_as_json_is_one_object_for_each_target(tmp_path: Path) -> None:
 def test_a_plan_of_another_domain_does_not_speak_of_this_one(repository: Repository) -> None:
     assert repository.doit().code == 0
     first = repository.doit("plan", "domain=staging").out.splitlines()[0]
-    assert re.fullmatch(rf"fraud: would register 1 task as version {VERSION}: never done here", first)
+    assert re.fullmatch(rf"fraud: would register 1 task as version {VERSION}: not done here yet", first)
 
 
 def test_a_plan_that_cannot_be_made_fails_as_the_deploy_would(repository: Repository) -> None:
@@ -436,3 +436,13 @@ def test_the_flyte_build_script_needs_no_dodo(tmp_path: Path) -> None:
     # With the same state as `doit`.
     repository.write("dodo.py", "from flyte_build.dodo import *\n")
     assert shape(repository.doit()) == ["fresh     fraud", "1 target: 1 fresh"]
+
+
+@pytest.mark.error("StepBesidesPlan")
+@pytest.mark.parametrize("command", ["plan", "check"])
+def test_a_step_beside_a_plan_is_refused_since_it_would_be_done(command: str, repository: Repository) -> None:
+    ran = repository.doit(command, "deploy:fraud")
+    assert (ran.code, ran.out) == (3, "")
+    problem = f"`doit {command} deploy:fraud` would run `deploy:fraud` too; write `doit {command}:fraud`"
+    assert ran.err == f"ERROR: command line: {problem}\n"
+    assert not (repository.folder / ".flyte-build").exists()

@@ -228,6 +228,10 @@ CASES = {
         manifest='[targets.fraud]\npath = "fraud.ipynb"\nall = true\n',
         files=("fraud.ipynb",),
     ),
+    "BadRegistry": Case(
+        "deploy.toml:5: [images] registry: `https://ghcr.io/acme` is a URL, not a registry; write `ghcr.io/acme`",
+        manifest=f'{ALL}[images]\nregistry = "https://ghcr.io/acme"\n',
+    ),
     "BadStoreUrl": Case(
         f"deploy.toml:5: [store] url: `s3:/bucket` is not a store; write one of {STORES}",
         manifest=f'{ALL}[store]\nurl = "s3:/bucket"\n',

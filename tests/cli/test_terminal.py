@@ -67,7 +67,7 @@ def left_on_screen(shown: str) -> list[str]:
 def test_on_a_terminal_lines_are_coloured_and_progress_is_written_over(repository: Repository) -> None:
     code, shown = on_terminal(repository)
     assert code == 0
-    assert f"\r{ESCAPE}[2K{ESCAPE}[2mdiscover  fraud  (never done here){ESCAPE}[0m" in shown
+    assert f"\r{ESCAPE}[2K{ESCAPE}[2mdiscover  fraud  (not done here yet){ESCAPE}[0m" in shown
     assert f"{ESCAPE}[36mdeployed  {ESCAPE}[0mfraud  version " in shown
     screen = left_on_screen(shown)
     assert [line.split()[0] for line in screen] == ["deployed", "1"]
@@ -85,7 +85,7 @@ def test_without_colour_a_terminal_gets_plain_lines(environ: Mapping[str, str], 
     code, shown = on_terminal(repository, **environ)
     assert code == 1
     assert ESCAPE not in shown
-    assert shown.splitlines()[:2] == ["discover  fraud  (never done here)", "failed    fraud  at discover"]
+    assert shown.splitlines()[:2] == ["discover  fraud  (not done here yet)", "failed    fraud  at discover"]
 
 
 def test_a_pipe_gets_plain_lines(repository: Repository) -> None:

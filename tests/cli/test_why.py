@@ -256,7 +256,7 @@ def test_what_was_never_deployed_runs_and_looking_leaves_no_trace(repository: Re
     before = snapshot(repository.folder)
     ran = repository.doit("why", "deploy:fraud")
     assert (ran.code, ran.err) == (0, "")
-    assert ran.out == "\n".join(["fraud", *(f"  {step:<10}runs: never done here" for step in STEPS)]) + "\n"
+    assert ran.out == "\n".join(["fraud", *(f"  {step:<10}runs: not done here yet" for step in STEPS)]) + "\n"
     assert snapshot(repository.folder) == before
 
 
@@ -268,7 +268,7 @@ def test_a_pattern_asks_about_each_target_that_matches(tmp_path: Path) -> None:
     files = {f"services/{name}/w.py": environment(name) for name in ("churn", "fraud")}
     repository = Repository(tmp_path, {"deploy.toml": manifest, **files})
     said = repository.doit("why", "discover:services/*").out
-    assert said == "".join(f"services/{name}\n  discover  runs: never done here\n" for name in ("churn", "fraud"))
+    assert said == "".join(f"services/{name}\n  discover  runs: not done here yet\n" for name in ("churn", "fraud"))
     assert repository.doit("why", "discover").out == said
     assert repository.doit("why", "discover:services/churn").out == said[: len(said) // 2]
 
@@ -277,7 +277,7 @@ def test_the_flyte_build_script_answers_too(tmp_path: Path) -> None:
     repository = small(tmp_path)
     (tmp_path / "dodo.py").unlink()
     command = str(SCRIPTS / "flyte-build")
-    assert repository.run(command, "why", "discover:fraud").out == "fraud\n  discover  runs: never done here\n"
+    assert repository.run(command, "why", "discover:fraud").out == "fraud\n  discover  runs: not done here yet\n"
     assert repository.run(command).code == 0
     machine = os.uname().nodename
     fresh = rf"fraud\n  discover  fresh: equals the receipt of \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC, on {machine}\n"

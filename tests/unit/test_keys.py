@@ -63,7 +63,7 @@ FIELDS = [(step, field) for step in pipeline.STEPS for field in key_type(step)._
 
 def judged(key: Value, recorded: Value, tmp_path: Path) -> Verdict:
     receipt = Receipt(
-        format=receipts.FORMAT, key=msgspec.Raw(recorded.json()), result=msgspec.Raw(b"{}"), reason="never done here"
+        format=receipts.FORMAT, key=msgspec.Raw(recorded.json()), result=msgspec.Raw(b"{}"), reason="not done here yet"
     )
     return receipts.judge(key, receipt, World(tmp_path, tmp_path, FileIndex(), {}))
 

@@ -34,7 +34,7 @@ def receipt(**fields: object) -> Receipt:
         format=FORMAT,
         key=msgspec.Raw(Key().json()),
         result=msgspec.Raw(Result(count=3).json()),
-        reason="never done here",
+        reason="not done here yet",
     )
     return msgspec.structs.replace(made, **fields)
 
@@ -53,7 +53,7 @@ def test_a_receipt_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_no_receipt_is_lost(tmp_path: Path) -> None:
-    assert receipts.load(tmp_path / "none.json") == Lost(reason="never done here")
+    assert receipts.load(tmp_path / "none.json") == Lost(reason="not done here yet")
 
 
 def test_a_forgotten_receipt_is_lost_and_may_be_forgotten_twice(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_forgotten_receipt_is_lost_and_may_be_forgotten_twice(tmp_path: Path) 
     receipts.save(path, receipt())
     receipts.forget(path)
     receipts.forget(path)
-    assert receipts.load(path) == Lost(reason="never done here")
+    assert receipts.load(path) == Lost(reason="not done here yet")
 
 
 @given(st.binary(max_size=200))
@@ -128,8 +128,8 @@ def test_the_same_key_and_world_are_fresh(tmp_path: Path) -> None:
 
 
 def test_a_lost_receipt_gives_its_reason(tmp_path: Path) -> None:
-    assert judged(Lost(reason="never done here"), tmp_path) == Stale(
-        reason="never done here", cause=Cause(kind="missing")
+    assert judged(Lost(reason="not done here yet"), tmp_path) == Stale(
+        reason="not done here yet", cause=Cause(kind="missing")
     )
     assert judged(Lost(reason="its receipt was damaged; starting over"), tmp_path) == Stale(
         reason="its receipt was damaged; starting over", cause=Cause(kind="receipt")
