@@ -17,6 +17,7 @@ from flyte_build import graph
 __all__ = [
     "DOIT_CONFIG",
     "task_bundle",
+    "task_cache",
     "task_check",
     "task_deploy",
     "task_discover",
@@ -69,3 +70,7 @@ def task_check() -> Iterator[graph.Task]:
 
 def task_serve() -> graph.Task:
     return graph.serve_task()
+
+
+def task_cache() -> graph.Task:
+    return graph.cache_task()

@@ -10,12 +10,13 @@ import contextlib
 import fnmatch
 import inspect
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import doit.runner
 from doit import doit_cmd
@@ -41,6 +42,7 @@ from flyte_build.project import MANIFEST, Project
 from flyte_build.report import (
     JsonReporter,
     Reporter,
+    cache_lines,
     check_line,
     progress_writer,
     say,
@@ -51,10 +53,14 @@ from flyte_build.report import (
 from flyte_build.state.folder import NAME as STATE_FOLDER
 from flyte_build.state.lock import Holder
 
+if TYPE_CHECKING:
+    from flyte_build.sharing.run import Sharing
+
 DATABASE = "doit.json"
 DEFAULT_PORT = "8090"
 STEPS_AT_A_TIME = 16
 """Threads that run steps. They mostly wait, for a backend or a store; loads are as many at a time as cores."""
+PRUNE = re.compile(r"\d{1,6}[dh]")
 _NO_CAPTURE = {"capture": False}
 """doit captures by replacing `sys.stdout`, which threads would do to each other; actions print nothing."""
 _CHOICES = {"output": ("text", "jsonl"), "force": ("false", "true"), "wait": ("true", "false")}
@@ -136,6 +142,9 @@ def check_variables(given: Mapping[str, str]) -> None:
     if not port.isdecimal() or int(port) > 65535:
         place = Place("command line", 0, "port")
         raise WrongValue(place=place, expected="a number from 0 to 65535", found=port, example=f"port={DEFAULT_PORT}")
+    if "prune" in given and not PRUNE.fullmatch(given["prune"]):
+        place = Place("command line", 0, "prune")
+        raise WrongValue(place=place, expected="an age in days or hours", found=given["prune"], example="prune=30d")
     for name, choices in _CHOICES.items():
         if given.get(name, choices[0]) not in choices:
             raise UnknownChoice(place=Place("command line", 0, name), value=given[name], choices=choices)
@@ -147,6 +156,7 @@ class _Run(Reporter):
     started: _Run | None = None
     _alone = contextlib.ExitStack()
     """Left when the process ends: until then no other run works in the state folder."""
+    _sharing: Sharing | None = None
 
     def initialize(self, tasks: Mapping[str, Any], selected_tasks: list[str]) -> None:
         _Run.started = self
@@ -166,6 +176,30 @@ class _Run(Reporter):
         except StateBusy as error:
             self._targets.clear()  # there is nothing to tell of them
             raise InvalidDodoFile(error.message) from error
+
+    def may_differ_now(self) -> bool:
+        """Called before work: whether a verdict may be another one after others have worked here, or elsewhere."""
+        alone = project().lock.is_held
+        if not alone:
+            self.work_alone()  # a plan waits for others only if there is work to do
+        return self._fetch() or not alone
+
+    def _fetch(self) -> bool:
+        """Ask the shared cache for the targets of this run, once. A plan uses no network."""
+        if self._sharing is not None or self._planning or not project().manifest.cache.url:
+            return False
+        from flyte_build.sharing.run import Sharing
+
+        self._sharing = Sharing(project())
+        targets = project().manifest.targets
+        self.reused = self._sharing.fetch(targets[name] for name in self._targets)
+        return True
+
+    def complete_run(self) -> None:
+        if self._sharing is not None:
+            self._sharing.finish(self.deployed())
+            self.warn(self._sharing.warnings)
+        super().complete_run()
 
 
 def _target_by_target(tasks: Mapping[str, Any], selected: Iterable[str]) -> list[str]:
@@ -249,6 +283,14 @@ def serve_task() -> Task:
     }
 
 
+def cache_task() -> Task:
+    return {
+        "doc": "say what the shared cache holds and gave; prune=30d removes what no recent deploy used",
+        "actions": [_cache],
+        "verbosity": 2,
+    }
+
+
 class Freshness:
     """doit's question whether a task is up to date. Shown by `doit info` with the reason."""
 
@@ -268,8 +310,7 @@ class Freshness:
         judge = pipeline.judge if _Run.started else pipeline.judge_with_needs
         try:
             verdict = judge(project(), self._target, self._step)
-            if isinstance(verdict, Stale) and _Run.started and not project().lock.is_held:
-                _Run.started.work_alone()  # a plan waits for others only if there is work to do
+            if isinstance(verdict, Stale) and _Run.started and _Run.started.may_differ_now():
                 verdict = judge(project(), self._target, self._step)
         except StepError as error:
             self._reason = error.message
@@ -347,6 +388,15 @@ def steps_of(word: str, targets: Collection[str]) -> list[tuple[str, str]]:
         raise NotAStep(word=word, steps=tuple(pipeline.STEPS))
     check_words([word], targets)
     return [(step, name) for name in targets if not colon or name == pattern or fnmatch.fnmatch(name, pattern)]
+
+
+def _cache() -> dict[str, Any] | TaskFailed:
+    from flyte_build.sharing.usage import usage
+
+    found = _guarded(lambda: usage(project(), variables().get("prune", "")))
+    if isinstance(found, dict):
+        cache_lines(found, variables().get("output", "text"))
+    return found
 
 
 def _guarded(work: Callable[[], Any]) -> dict[str, Any] | TaskFailed:

@@ -20,13 +20,21 @@ from flyte_build.flyte_config import (
     read_flyte_config,
     shown,
 )
-from flyte_build.manifest_tables import FlyteTable, Places, StoreTable, TargetTable, json_schema, spelling_problems
+from flyte_build.manifest_tables import (
+    CacheTable,
+    FlyteTable,
+    Places,
+    StoreTable,
+    TargetTable,
+    json_schema,
+    spelling_problems,
+)
 from flyte_build.manifest_targets import VERSION_PARTS, read_targets, unknown_placeholders
-from flyte_build.model import BackendSettings, Builder, ImageSettings, StoreSettings, Target, Value
+from flyte_build.model import BackendSettings, Builder, CacheSettings, ImageSettings, StoreSettings, Target, Value
 
 __all__ = ["VARIABLES", "Manifest", "json_schema", "parse_manifest", "read_manifest"]
 
-VARIABLES = ("profile", "project", "domain", "version", "manifest", "port", "output", "force", "wait")
+VARIABLES = ("profile", "project", "domain", "version", "manifest", "port", "output", "force", "wait", "prune")
 """Every `name=value` word that the command line takes; the first four change the manifest."""
 
 CHOICES = {"force": ("true", "false"), "wait": ("true", "false"), "output": ("text", "jsonl")}
@@ -49,6 +57,7 @@ class Manifest(Value, frozen=True):
     store: StoreSettings
     images: ImageSettings
     targets: dict[str, Target]
+    cache: CacheSettings = CacheSettings()
 
 
 def read_manifest(path: Path, variables: Mapping[str, str], environ: Mapping[str, str]) -> Manifest:
@@ -96,8 +105,15 @@ def parse_manifest(
     _raise([*_settings_problems(tables, config, places), *problems])
     backend = _backend(msgspec.convert(tables["flyte"], FlyteTable), config)
     store = _store(msgspec.convert(tables.get("store", {}), StoreTable), backend, root)
-    images = _images(tables["images"])
-    return Manifest(folder=str(root), file=file, backend=backend, store=store, images=images, targets=targets)
+    return Manifest(
+        folder=str(root),
+        file=file,
+        backend=backend,
+        store=store,
+        images=_images(tables["images"]),
+        targets=targets,
+        cache=_cache(msgspec.convert(tables.get("cache", {}), CacheTable), root),
+    )
 
 
 def _document(text: str, file: str) -> dict[str, Any]:
@@ -187,6 +203,9 @@ def _settings_problems(tables: Tables, config: Path | None, places: Places) -> I
     registry = tables["images"].get("registry", "")
     if "://" in registry:
         yield errors.BadRegistry(place=places.at("images", "registry"), registry=registry)
+    url = tables.get("cache", {}).get("url", "")
+    if url and _absolute_url(url, Path()) in ("", "backend"):
+        yield errors.BadCacheUrl(place=places.at("cache", "url"), url=url)
     builder = tables["images"].get("builder", "local")
     if builder not in get_args(Builder):  # the manifest's own has been checked
         place = errors.Place(shown(config) if config else "", 0, "image.builder")
@@ -211,6 +230,15 @@ def _store(table: StoreTable, backend: BackendSettings, folder: Path) -> StoreSe
     if url == "backend" and backend.embedded:
         url = _absolute_url("./.flyte-build/store", folder)
     return StoreSettings(url=url, endpoint_url=table.endpoint_url, region=table.region)
+
+
+def _cache(table: CacheTable, folder: Path) -> CacheSettings:
+    return CacheSettings(
+        url=table.url and _absolute_url(table.url, folder),
+        read_only=table.read_only,
+        endpoint_url=table.endpoint_url,
+        region=table.region,
+    )
 
 
 def _absolute_url(url: str, folder: Path) -> str:

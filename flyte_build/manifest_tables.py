@@ -66,6 +66,18 @@ class StoreTable(Value, frozen=True):
     region: Annotated[Text, _about("Region of the bucket.", "us-east-1")] = ""
 
 
+class CacheTable(Value, frozen=True):
+    """Where results are shared, so that a fresh machine reuses what an earlier run did."""
+
+    url: Annotated[
+        Text,
+        _about("s3://, gs://, abfs:// or file:// URL, or a folder relative to the manifest.", "s3://bucket/prefix"),
+    ] = ""
+    read_only: Annotated[Flag, _about("Use what is there and write nothing, as for pull requests.", True)] = False
+    endpoint_url: Annotated[Text, _about("URL of an S3-compatible server.", "http://127.0.0.1:9000")] = ""
+    region: Annotated[Text, _about("Region of the bucket.", "us-east-1")] = ""
+
+
 class ImagesTable(Value, frozen=True):
     """How the images of environments are found and built."""
 
@@ -180,6 +192,7 @@ class ProfileTable(Value, frozen=True):
 
     flyte: FlyteTable = FlyteTable()
     store: StoreTable = StoreTable()
+    cache: CacheTable = CacheTable()
     images: ImagesTable = ImagesTable()
     targets: dict[str, TargetOverlay] = {}
 
@@ -190,6 +203,7 @@ class ManifestTables(Value, frozen=True):
     targets: Annotated[dict[str, TargetTable], msgspec.Meta(min_length=1)]
     flyte: FlyteTable = FlyteTable()
     store: StoreTable = StoreTable()
+    cache: CacheTable = CacheTable()
     images: ImagesTable = ImagesTable()
     profiles: dict[str, ProfileTable] = {}
 

@@ -61,6 +61,16 @@ class StoreSettings(Value, frozen=True):
     region: str = ""
 
 
+class CacheSettings(Value, frozen=True):
+    """Where results are shared with other machines. An empty `url`: nowhere."""
+
+    url: str = ""
+    """`file://`, `s3://`, `gs://` or `abfs://`."""
+    read_only: bool = False
+    endpoint_url: str = ""
+    region: str = ""
+
+
 class ImageSettings(Value, frozen=True):
     """How the image of an environment is found or built."""
 

@@ -19,7 +19,7 @@ import msgspec
 STEP_ORDER = ("discover", "images", "bundle", "upload", "serialize", "deploy")
 _STATUSES = ("done", "unchanged", "fresh", "failed", "ignored", "unfinished")
 _PLAN = "plan:"
-OWN_TASKS = ("plan", "check", "serve")
+OWN_TASKS = ("plan", "check", "serve", "cache")
 """Tasks of ours that tell the user themselves what they do."""
 _BUILD_STEP = re.compile(r"#\d+ \[|building at ")
 _CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x1f]")
@@ -102,6 +102,8 @@ class Reporter:
         self._planning = False
         self._plans = _InOrder(())
         self._telling = threading.Lock()
+        self.reused: dict[str, str] = {}
+        """Target -> what of it came from elsewhere, and whence."""
 
     def initialize(self, tasks: Mapping[str, Any], selected_tasks: list[str]) -> None:
         self._planning = any(name.partition(":")[0] == "plan" for name in selected_tasks)
@@ -136,7 +138,7 @@ class Reporter:
             self._step(target, {"event": "finished", "status": "done", **task.values})
 
     def skip_uptodate(self, task: Any) -> None:
-        self._ended(task, status="fresh")
+        self._ended(task, status="fresh", **self._origin(task))
 
     def skip_ignore(self, task: Any) -> None:
         if not task.has_subtask:
@@ -151,6 +153,15 @@ class Reporter:
         event = self._ended(task, status=status, message=_words(fail))
         if status == "failed":
             self._failures.append({name: value for name, value in event.items() if name != "event"})
+
+    def warn(self, messages: Iterable[str]) -> None:
+        """Trouble that the run goes on after."""
+        for message in messages:
+            self._emit("warning", message=message)
+
+    def deployed(self) -> tuple[str, ...]:
+        """Targets of which everything is done, and something was done now."""
+        return tuple(name for name, target in self._targets.items() if target.status in ("done", "unchanged"))
 
     def cleanup_error(self, exception: Any) -> None:
         self._errors.append(exception.get_msg())
@@ -194,6 +205,11 @@ class Reporter:
             self._writer.write(event)
         return event
 
+    def _origin(self, task: Any) -> dict[str, str]:
+        """What is to be said of a step that has nothing to do, because of what was done elsewhere."""
+        _, target = _split(task.name)
+        return {"reason": self.reused[target]} if target in self.reused else {}
+
     def _step(self, name: str, event: dict[str, Any]) -> None:
         """Tell what happened to a step, after all that happened to earlier steps of the target."""
         target = self._targets[name]
@@ -217,7 +233,7 @@ class Reporter:
             status=target.status,
             step=target.failed or last.get("step", ""),
             summary=", ".join(event["summary"] for event in target.done if event["step"] in ("serialize", target.last)),
-            reason=first.get("reason", ""),
+            reason="; ".join(filter(None, (first.get("reason", ""), self.reused.get(name, "")))),
             cause=first.get("cause"),
             seconds=sum(event["seconds"] for event in target.done),
         )
@@ -323,7 +339,7 @@ class _Text:
         word = {"done": "deployed" if step == "deploy" else step}.get(status, status)
         what = f"at {step}" if status == "failed" else summary
         ran = status in ("done", "unchanged")
-        why = f"({reason})" if reason and ran else ""
+        why = f"({reason})" if reason and (ran or status == "fresh") else ""
         took = f"{seconds:.1f} s" if ran else ""
         details = "  ".join(part for part in (what, why, took) if part)
         self._line(f"{self._paint(status, f'{word:<10}')}{target}{f'  {details}' if details else ''}")
@@ -335,6 +351,9 @@ class _Text:
     def _failure(self, step: str, target: str, message: str, **_fields: Any) -> None:
         name = f"{step}:{target}" if target else step
         self._line(f"\n{self._paint('failed', 'FAILED')} {name}\n{message}")
+
+    def _warning(self, message: str) -> None:
+        self._line(f"{self._paint('note', 'warning')}   {message}")
 
     def _error(self, message: str) -> None:
         self._line(f"{self._paint('failed', 'ERROR')} {message}")
@@ -447,3 +466,29 @@ def _plan_text(plan: Mapping[str, Any]) -> str:
         lines.append(f"  image     {environment}: {uri}{about}")
     lines += [f"  register  {name}" for name in plan["register"]]
     return "\n".join(lines)
+
+
+def cache_lines(usage: Mapping[str, Any], output: str) -> None:
+    """What the shared cache holds, and what it gave to the last runs."""
+    if output == "jsonl":
+        tell(msgspec.json.encode({"event": "cache", **usage}, order="sorted").decode())
+    else:
+        tell(_cache_text(usage))
+
+
+def _cache_text(usage: Mapping[str, Any]) -> str:
+    lines = [f"{usage['url']}{', read only' if usage['read_only'] else ''}"]
+    if usage["pruned"] is not None:
+        lines.append(f"  removed   {_held(usage['pruned'])}")
+    lines += [f"  {kind:<10}{_held(held)}" for kind, held in usage["holds"].items()]
+    for run in usage["runs"]:
+        when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(run["started"]))
+        missed = run["looked_up"] - run["whole"] - run["part"]
+        counts = f"{run['whole'] + run['part']} hits, {run['part']} of discovery only, {missed} misses"
+        traffic = f"read {run['received']:,} bytes, wrote {run['written']} objects, {run['sent']:,} bytes"
+        lines.append(f"  {when}  {counts}; {traffic}{'; ' + run['trouble'] if run['trouble'] else ''}")
+    return "\n".join(lines)
+
+
+def _held(held: Mapping[str, int]) -> str:
+    return f"{held['objects']} object{'s' if held['objects'] != 1 else ''}, {held['size']:,} bytes"

@@ -358,6 +358,15 @@ class BadRegistry(ManifestProblem):
         return f"`{self.registry}` is a URL, not a registry; write `{place}`"
 
 
+class BadCacheUrl(ManifestProblem):
+    url: str
+
+    @property
+    def problem(self) -> str:
+        forms = quoted(("s3://BUCKET/PREFIX", "gs://BUCKET/PREFIX", "abfs://CONTAINER/PREFIX", "./FOLDER"))
+        return f"`{self.url}` is no place for a cache; write one of {forms}"
+
+
 class BadEndpoint(ManifestProblem):
     endpoint: str
 

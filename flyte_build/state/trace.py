@@ -82,6 +82,34 @@ def _absolute(base: str, path: str) -> str:
     return path if path.startswith("/") else base + path
 
 
+def questions(trace: Trace) -> Trace:
+    """The same without the answers: what to look at. A `:` stays where the executable bit matters."""
+    return Trace(
+        files={path: ":" if ":" in recorded else "" for path, recorded in trace.files.items()},
+        folders=dict.fromkeys(trace.folders, ""),
+        exists=dict.fromkeys(trace.exists, ""),
+        imports={folder: dict.fromkeys(names, "") for folder, names in trace.imports.items()},
+        environment=dict.fromkeys(trace.environment, ""),
+    )
+
+
+def answered(asked: Trace, folder: str, index: FileIndex, environ: Mapping[str, str]) -> Trace:
+    """Questions with the answers of the world now: a trace of which nothing has `changed`."""
+    places = {path: os.path.join(folder, path) for path in (*asked.files, *asked.folders, *asked.exists)}
+    imports = {}
+    for path, names in asked.imports.items():
+        place = os.path.join(folder, path)
+        listed = index.listing(place)
+        imports[path] = {name: find_module(name, place, listed, index) for name in names}
+    return Trace(
+        files={p: index.state(places[p]) if mark else index.digest(places[p]) for p, mark in asked.files.items()},
+        folders={path: listing_digest(index.listing(places[path])) for path in asked.folders},
+        exists={path: index.kind(places[path]) for path in asked.exists},
+        imports=imports,
+        environment={name: variable_digest(name, environ.get(name)) for name in asked.environment},
+    )
+
+
 def listing_digest(entries: Iterable[str] | None) -> str:
     """Of sorted entries as `FileIndex.listing` gives them; empty for no folder."""
     return "" if entries is None else digest.of_parts("folder", entries)

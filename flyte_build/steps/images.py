@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from msgspec.structs import replace
 
-from flyte_build.errors import ImageNotRemote, ImageReferenceUnknown, RegistryNotSet
+from flyte_build.errors import ImageNotRemote, ImageReferenceUnknown, RegistryNotSet, StepNotDone
 from flyte_build.model import BackendSettings, Discovery, EnvironmentDraft, ImageBuild, ImageSettings, Target, Value
+from flyte_build.state import receipts
 from flyte_build.state.receipts import Receipt
 from flyte_build.steps import Outcome, discover
 
@@ -90,6 +91,7 @@ def run(project: Project, target: Target) -> Outcome:
     if not needed.builds:
         count = len(set(needed.uris.values()))
         return Outcome(result=Result(uris=needed.uris), summary=f"{count} image{'s' if count != 1 else ''} named")
+    _bring_contexts(project, target, needed.drafts.values())
     from flyte_build.builders import building
 
     workshop = building.Workshop(
@@ -108,6 +110,22 @@ def run(project: Project, target: Target) -> Outcome:
         places[uri] = made.uri
     uris = {environment: places.get(uri, uri) for environment, uri in needed.uris.items()}
     return Outcome(result=Result(uris=uris, images=images), summary=_summary(images.values()))
+
+
+def _bring_contexts(project: Project, target: Target, builds: Iterable[ImageBuild]) -> None:
+    """Make again what images are built from, where the discovery was made elsewhere and came without.
+
+    Raises:
+        StepError: the code cannot be loaded.
+        StepNotDone: it gives other files now.
+    """
+    contexts = [project.state.object(build.context) for build in builds if build.context]
+    if all(context.is_file() for context in contexts):
+        return
+    discover.run(project, target)
+    if not all(context.is_file() for context in contexts):
+        receipts.forget(project.state.receipt(target.name, discover.NAME))
+        raise StepNotDone(step=NAME, need=discover.NAME, target=target.name)
 
 
 def clean(project: Project, target: Target, *, dryrun: bool) -> tuple[str, ...]:

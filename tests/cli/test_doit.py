@@ -175,6 +175,7 @@ def test_a_single_step_brings_what_it_needs_and_no_more(repository: Repository) 
 def test_list_names_the_steps_and_all_names_every_target(repository: Repository) -> None:
     assert repository.doit("list").out.splitlines() == [
         "bundle      pack the target's code",
+        "cache       say what the shared cache holds and gave; prune=30d removes what no recent deploy used",
         "check       load each target twice, and say what differs",
         "deploy      bring targets up to date",
         "discover    run the target's files and keep what they declare",
@@ -429,7 +430,7 @@ def test_the_flyte_build_script_needs_no_dodo(tmp_path: Path) -> None:
     command = str(SCRIPTS / "flyte-build")
     first = repository.run(command)
     assert (first.code, shape(first)[-1]) == (0, "1 target: 1 done")
-    assert repository.run(command, "list", "--quiet").out.split() == sorted([*STEPS, "check", "plan", "serve"])
+    assert repository.run(command, "list", "--quiet").out.split() == sorted([*STEPS, "cache", "check", "plan", "serve"])
     assert repository.run(command, "deploy:frad").err == (
         "ERROR: command line: deploy:frad: no target `frad`; did you mean `fraud`?\n"
     )

@@ -1,0 +1,63 @@
+"""A small store of named bytes that many machines share: a folder, S3, Google or Azure.
+
+Objects are written once (`create`) and never changed. All calls are made in a helper process (`helper`), which
+`client` starts, bounds in time, and ends: so a store that hangs, or a runtime that does not outlive a fork, never
+reaches a deploy.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from flyte_build.model import CacheSettings, Value
+
+LIMIT = 3.0
+"""Seconds that one call may take."""
+
+
+class Item(Value, frozen=True):
+    """One object, as it is listed."""
+
+    name: str
+    size: int
+    modified: float
+    """Seconds since the epoch, by the store's clock."""
+
+
+class Trouble(Exception):
+    """The store cannot be used. The text says why, with nothing secret in it."""
+
+
+class Bucket(Protocol):
+    """Names are relative, with slashes. Every method raises `Trouble`."""
+
+    def items(self, prefix: str) -> list[Item]:
+        """The objects whose names start with a prefix, which is empty or ends with a slash."""
+        ...
+
+    def get(self, name: str) -> bytes | None:
+        """An object's bytes; None when there is none."""
+        ...
+
+    def create(self, name: str, data: bytes) -> None:
+        """Write an object, whole or not at all, unless there is one."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Remove an object, if there is one."""
+        ...
+
+
+def open_bucket(settings: CacheSettings) -> Bucket:
+    """The store that `settings.url` names.
+
+    Raises:
+        Trouble: it cannot be opened.
+    """
+    if settings.url.startswith("file://"):
+        from flyte_build.cache.folder import Folder
+
+        return Folder(settings.url.removeprefix("file://"))
+    from flyte_build.cache.objects import Objects
+
+    return Objects(settings)

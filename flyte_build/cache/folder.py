@@ -1,0 +1,75 @@
+"""A folder as a shared cache."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from flyte_build.cache import Item, Trouble
+
+
+@dataclass(frozen=True)
+class Folder:
+    root: str
+
+    def items(self, prefix: str) -> list[Item]:
+        """See `Bucket.items`."""
+        with _told():
+            return list(self._walk(prefix))
+
+    def get(self, name: str) -> bytes | None:
+        """See `Bucket.get`."""
+        with _told():
+            try:
+                with open(self._path(name), "rb") as file:
+                    return file.read()
+            except FileNotFoundError:
+                return None
+
+    def create(self, name: str, data: bytes) -> None:
+        """See `Bucket.create`."""
+        path = self._path(name)
+        part = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}")
+        with _told():
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            try:
+                with open(part, "xb") as file:
+                    file.write(data)
+                with contextlib.suppress(FileExistsError):
+                    os.link(part, path)  # unlike a rename, never in the place of another
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(part)
+
+    def delete(self, name: str) -> None:
+        """See `Bucket.delete`."""
+        with _told(), contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path(name))
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self.root, name)
+
+    def _walk(self, prefix: str) -> Iterator[Item]:
+        try:
+            entries = list(os.scandir(self._path(prefix)))
+        except FileNotFoundError:
+            return
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from self._walk(f"{prefix}{entry.name}/")
+            elif not entry.name.startswith("."):
+                with contextlib.suppress(FileNotFoundError):  # removed by another meanwhile
+                    found = entry.stat()
+                    yield Item(name=f"{prefix}{entry.name}", size=found.st_size, modified=found.st_mtime)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Trouble((error.strerror or type(error).__name__).lower()) from error

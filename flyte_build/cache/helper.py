@@ -1,0 +1,55 @@
+"""The process that makes the calls to a shared cache. Ends when its input does."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import BinaryIO
+
+from flyte_build.cache import Bucket, Trouble, open_bucket
+from flyte_build.cache.wire import HEAD, Answer, Ask, frame, parse
+from flyte_build.model import CacheSettings
+
+CALLS_AT_ONCE = 16
+
+
+def main() -> None:
+    """Open the bucket, say so or why not, then answer calls in any order."""
+    given, out, lock = sys.stdin.buffer, sys.stdout.buffer, threading.Lock()
+
+    def say(answer: Answer) -> None:
+        with lock:
+            out.write(frame(answer))
+            out.flush()
+
+    try:
+        bucket = open_bucket(parse(_frame(given), CacheSettings))
+    except Trouble as trouble:
+        say(Answer(number=0, trouble=str(trouble)))
+        return
+    say(Answer(number=0))
+    with ThreadPoolExecutor(CALLS_AT_ONCE) as pool:
+        while data := _frame(given):
+            pool.submit(_answer, bucket, parse(data, Ask), say)
+
+
+def _frame(given: BinaryIO) -> bytes:
+    return given.read(int.from_bytes(given.read(HEAD), "big"))
+
+
+def _answer(bucket: Bucket, ask: Ask, say: Callable[[Answer], None]) -> None:
+    try:
+        if ask.call == "list":
+            say(Answer(number=ask.number, items=tuple(bucket.items(ask.name))))
+        elif ask.call == "get":
+            say(Answer(number=ask.number, data=bucket.get(ask.name)))
+        elif ask.call == "create":
+            bucket.create(ask.name, ask.data)
+            say(Answer(number=ask.number))
+        else:
+            bucket.delete(ask.name)
+            say(Answer(number=ask.number))
+    except Trouble as trouble:
+        say(Answer(number=ask.number, trouble=str(trouble)))

@@ -1,0 +1,198 @@
+"""The shared cache in one run: results are fetched when the first step turns out stale, and published at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from flyte_build.cache.client import Client
+from flyte_build.cache.sealed import derived, seal, unseal
+from flyte_build.errors import CacheEntryDamaged, StepError
+from flyte_build.model import Target, Value
+from flyte_build.sharing import entries, history
+from flyte_build.sharing.entries import Entry, Sealed, Traces
+from flyte_build.sharing.install import install, is_fresh, look_again, traces_of
+from flyte_build.sharing.pack import pack
+from flyte_build.sharing.surroundings import surroundings
+
+if TYPE_CHECKING:
+    from flyte_build.project import Project
+
+_T = TypeVar("_T", bound=Value)
+
+_NEWEST = 8
+"""Questions that are tried for one target, the newest first: more would be those of branches long gone."""
+
+
+class _Looked(Value, frozen=True):
+    """A target whose results are looked for, and what is known of it before anything is read."""
+
+    target: Target
+    static: bytes
+    place: bytes
+    """Empty: the version cannot be told."""
+
+    def entry(self, answers: Traces, *, deployed: bool) -> Sealed:
+        if deployed:
+            return entries.deployed_object(self.static, answers, self.place)
+        return entries.local_object(self.static, answers)
+
+
+class Sharing:
+    """What one run does with the shared cache."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._started = time.time()
+        self._client = Client(project.manifest.cache, project.environ)
+        self._looked: dict[str, _Looked] = {}
+        self._listed: dict[str, list[str]] = {}
+        """Folder of questions -> names in it, the newest first."""
+        self._there: set[str] = set()
+        """Objects that need not be written."""
+        self._used: set[str] = set()
+        self._found = {True: 0, False: 0}
+        """Targets of which everything, or the discovery, was there."""
+        self._damaged: list[CacheEntryDamaged] = []
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know."""
+        trouble = (self._client.trouble,) if self._client.trouble else ()
+        return tuple(error.message for error in (*self._damaged, *trouble))
+
+    # --- fetching
+
+    def fetch(self, targets: Iterable[Target]) -> dict[str, str]:
+        """Install what others have made of stale targets. Gives target -> what that was, and whence."""
+        self._project.state.create()
+        stale = [target for target in targets if not is_fresh(self._project, target)]
+        self._looked = {target.name: self._look(target) for target in stale}
+        self._list()
+        answers = self._answers()
+        whole = self._install(answers, deployed=True)
+        part = self._install({name: each for name, each in answers.items() if name not in whole}, deployed=False)
+        return {**whole, **{name: f"discovery {words}" for name, words in part.items()}}
+
+    @cached_property
+    def _surroundings(self) -> str:
+        return surroundings(self._project)
+
+    def _look(self, target: Target) -> _Looked:
+        try:
+            place = entries.place_key(self._project, target)
+        except StepError:  # the step that needs it tells
+            place = b""
+        static = entries.static_key(self._project, target, self._surroundings)
+        return _Looked(target=target, static=static, place=place)
+
+    def _list(self) -> None:
+        items = self._client.items(f"{entries.QUESTIONS}/{self._surroundings}/")
+        for item in sorted(items, key=lambda item: (-item.modified, item.name)):
+            self._listed.setdefault(item.name.rpartition("/")[0], []).append(item.name)
+            self._there.add(item.name)
+
+    def _answers(self) -> dict[str, list[Traces]]:
+        """Target -> what its receipts here were made from, and the answers of the world to what earlier runs asked."""
+        names = {name: self._newest(looked) for name, looked in self._looked.items()}
+        found = self._client.get(name for each in names.values() for name in each)
+        answers: dict[str, list[Traces]] = {}
+        for target, looked in self._looked.items():
+            world = self._project.world(looked.target)
+            key = entries.questions_key(looked.static)
+            asked = (self._opened(Sealed(name=name, key=key), found, Traces) for name in names[target])
+            own = traces_of(self._project, looked.target)
+            all_answers = [own, *(questions.answered(world) for questions in asked if questions)]
+            answers[target] = list({each.json(): each for each in all_answers if each}.values())
+        return answers
+
+    def _newest(self, looked: _Looked) -> list[str]:
+        return self._listed.get(entries.questions_folder(self._surroundings, looked.static), [])[:_NEWEST]
+
+    def _install(self, answers: dict[str, list[Traces]], *, deployed: bool) -> dict[str, str]:
+        """Install the first entry of each target that fits. Gives target -> whence it is."""
+        wanted = {
+            target: [(self._looked[target].entry(each, deployed=deployed), each) for each in found]
+            for target, found in answers.items()
+        }
+        present = self._client.get(sealed.name for found in wanted.values() for sealed, _ in found)
+        installed: dict[str, str] = {}
+        for target, found in wanted.items():
+            for sealed, traces in found:
+                entry = self._opened(sealed, present, Entry)
+                if entry and install(self._project, self._looked[target].target, entry, traces):
+                    installed[target] = f"from the shared cache: {entry.origin}"
+                    self._used |= {sealed.name, self._questions(target, traces).name}
+                    break
+        self._found[deployed] = len(installed)
+        return installed
+
+    def _questions(self, target: str, traces: Traces) -> Sealed:
+        return entries.questions_object(self._surroundings, self._looked[target].static, traces.questions())
+
+    def _opened(self, sealed: Sealed, found: Mapping[str, bytes], kind: type[_T]) -> _T | None:
+        """What is in an object; None when it is not there. One that was damaged is removed, to be made again."""
+        if sealed.name not in found:
+            return None
+        data = unseal(sealed.key, found[sealed.name])
+        if data is not None:
+            self._there.add(sealed.name)
+            return msgspec.msgpack.decode(data, type=kind)
+        self._there.discard(sealed.name)
+        settings = self._project.manifest.cache
+        if not settings.read_only:
+            self._client.delete([sealed.name])
+        self._damaged.append(CacheEntryDamaged(url=settings.url, name=sealed.name, removed=not settings.read_only))
+        return None
+
+    # --- publishing
+
+    def finish(self, targets: Iterable[str]) -> None:
+        """Publish these targets, which have been deployed, note what was used, and let go of the cache."""
+        objects: dict[str, bytes] = {}
+        if not self._project.manifest.cache.read_only and self._client.trouble is None:
+            for target in targets:
+                objects |= self._objects(target) if target in self._looked else {}
+            self._used |= objects.keys()  # they may have been there
+            self._client.create({**objects, **self._note_of_use()})
+        history.add(
+            self._project,
+            history.Run(
+                started=self._started,
+                looked_up=len(self._looked),
+                whole=self._found[True],
+                part=self._found[False],
+                written=len(objects),
+                received=self._client.received,
+                sent=self._client.sent,
+                trouble=self._client.trouble.reason if self._client.trouble else "",
+            ),
+        )
+        self._client.close()
+
+    def _objects(self, name: str) -> dict[str, bytes]:
+        """The objects of a target that the cache may lack: name -> sealed content."""
+        looked = self._looked[name]
+        look_again(self._project, name)
+        traces = traces_of(self._project, looked.target) if is_fresh(self._project, looked.target) else None
+        if traces is None or traces.discover.opaque:
+            return {}
+        made = [(self._questions(name, traces), msgspec.msgpack.encode(traces.questions()))]
+        local, whole = (looked.entry(traces, deployed=deployed) for deployed in (False, True))
+        made.append((local, msgspec.msgpack.encode(pack(self._project, looked.target, deployed=False))))
+        entry = pack(self._project, looked.target, deployed=True)
+        if "upload" in entry.receipts:
+            made.append((whole, msgspec.msgpack.encode(entry)))
+        return {sealed.name: seal(sealed.key, data) for sealed, data in made if sealed.name not in self._there}
+
+    def _note_of_use(self) -> dict[str, bytes]:
+        """An object that names what this run used. The same runs on one day write it once."""
+        if not self._used:
+            return {}
+        names = "\n".join(sorted(self._used)).encode()
+        day = time.strftime("%Y-%m-%d", time.gmtime(self._started))
+        return {f"{entries.USED}/{day}/{derived('used', names).hex()[:32]}": names}

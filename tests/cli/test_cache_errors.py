@@ -1,0 +1,259 @@
+"""What a user reads of the shared cache: `doit cache`, its errors, and the one warning when it cannot be used."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from flyte_build.cache.client import Client
+from flyte_build.model import CacheSettings
+from tests.http_faults import Answerer, Reply, faulty_server, forward
+from tests.moto_server import ENVIRONMENT, moto_server, s3_client
+from tests.repository import MANIFEST, Ran, Repository, failures, small
+from tests.unprivileged import bound
+
+CHECK = "check [cache] and the access to it"
+
+
+def cached(folder: Path, lines: str) -> Repository:
+    """A small repository whose manifest has these lines in its `[cache]`."""
+    repository = small(folder)
+    repository.write("deploy.toml", f"[cache]\n{lines}\n{dedent(MANIFEST)}")
+    return repository
+
+
+def warnings(ran: Ran) -> list[str]:
+    return [line.removeprefix("warning   ") for line in ran.err.splitlines() if line.startswith("warning")]
+
+
+def s3(folder: Path, endpoint: str) -> Repository:
+    repository = cached(folder, f'url = "s3://bucket/shared"\nendpoint_url = "{endpoint}"\nregion = "us-east-1"')
+    repository.environ |= ENVIRONMENT
+    return repository
+
+
+def unusable(reason: str, url: str = "s3://bucket/shared") -> str:
+    return f"{url}: the shared cache cannot be used: {reason}; {CHECK}"
+
+
+# --- a deploy goes on without it
+
+
+REFUSALS: dict[str, tuple[Answerer, str]] = {
+    "denied": (lambda _: Reply(403, b"<Error><Code>AccessDenied</Code></Error>"), "it answered 403 `AccessDenied`"),
+    "failing": (lambda _: Reply(503, b"<Error><Code>SlowDown</Code></Error>"), "it answered 503 `SlowDown`"),
+    "no bucket": (lambda _: Reply(404, b"<Error><Code>NoSuchBucket</Code></Error>"), "it answered 404 `NoSuchBucket`"),
+    "hangs up": (lambda _: Reply(fault="reset"), "no connection, or it broke off"),
+    "silent": (lambda _: Reply(fault="silence"), "no answer within 3 s"),
+}
+
+
+@pytest.mark.error("CacheUnavailable")
+@pytest.mark.parametrize(("answer", "reason"), REFUSALS.values(), ids=REFUSALS.keys())
+def test_a_cache_that_cannot_be_used_is_told_once_and_the_deploy_succeeds(
+    tmp_path: Path, answer: Answerer, reason: str
+) -> None:
+    with faulty_server(answer) as server:
+        ran = s3(tmp_path, server.url).doit()
+    assert (ran.code, warnings(ran)) == (0, [unusable(reason)])
+    assert len(server.requests) == 1
+    assert "1 target: 1 done" in ran.err
+
+
+@pytest.mark.error("CacheUnavailable")
+def test_a_cache_that_nobody_listens_at_is_told_once(tmp_path: Path) -> None:
+    ran = s3(tmp_path, "http://127.0.0.1:9").doit()
+    assert (ran.code, warnings(ran)) == (0, [unusable("no connection, or it broke off")])
+
+
+@pytest.mark.error("CacheUnavailable")
+def test_a_cache_without_credentials_says_what_to_set(tmp_path: Path) -> None:
+    repository = s3(tmp_path, "http://127.0.0.1:9")
+    repository.environ = {name: value for name, value in ENVIRONMENT.items() if "ACCESS_KEY" not in name}
+    ran = repository.doit()
+    reason = "there are no credentials; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    assert (ran.code, warnings(ran)) == (0, [unusable(reason)])
+
+
+@pytest.mark.error("CacheUnavailable")
+def test_a_cache_that_may_not_be_written_is_told_once(tmp_path: Path) -> None:
+    repository = cached(tmp_path, 'url = "./closed/cache"')
+    (tmp_path / "closed").mkdir(mode=0o500)
+    ran = repository.doit(under=bound())
+    assert (ran.code, warnings(ran)) == (0, [unusable("permission denied", f"file://{tmp_path}/closed/cache")])
+
+
+@pytest.mark.error("CacheUnavailable")
+def test_a_cache_that_breaks_off_while_results_arrive_leaves_them_to_be_made_here(tmp_path: Path) -> None:
+    with moto_server() as url:
+        s3_client(url).create_bucket(Bucket="bucket")
+        assert warnings(s3(tmp_path / "first", url).doit()) == []
+        to_moto = forward(url)
+
+        def torn(request: object) -> Reply:
+            reply = to_moto(request)  # type: ignore[arg-type]
+            is_result = "/local/" in getattr(request, "target", "")
+            return Reply(reply.status, reply.body, reply.headers, "truncate") if is_result else reply
+
+        with faulty_server(torn) as server:
+            ran = s3(tmp_path / "second", server.url).doit("output=jsonl")
+    assert ran.code == 0
+    (warning,) = (event for event in ran.events if event["event"] == "warning")
+    assert warning["message"].startswith("s3://bucket/shared: the shared cache cannot be used: ")
+    assert [e["status"] for e in ran.events if e["event"] == "finished" and e["step"] == "discover"] == ["done"]
+
+
+def damage(repository: Repository) -> str:
+    """Change a byte of what the cache has of the discovery. Gives its name."""
+    (path,) = (repository.folder / "cache/v1/local").iterdir()
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    return f"v1/local/{path.name}"
+
+
+@pytest.mark.error("CacheEntryDamaged")
+@pytest.mark.parametrize(
+    ("lines", "then"),
+    [("", "it was removed and its work is done again"), ("read_only = true", "it is left there and not used")],
+)
+def test_a_damaged_object_is_told(tmp_path: Path, lines: str, then: str) -> None:
+    repository = cached(tmp_path, 'url = "./cache"')
+    repository.doit()
+    name = damage(repository)
+    repository.doit("forget", "--all")
+    repository.write("deploy.toml", repository.read("deploy.toml").replace("[cache]", f"[cache]\n{lines}"))
+    ran = repository.doit()
+    assert (ran.code, warnings(ran)) == (0, [f"file://{tmp_path}/cache/{name}: the object was damaged; {then}"])
+
+
+# --- `doit cache`
+
+
+NUMBERS: tuple[tuple[str, str], ...] = (
+    (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", "WHEN"),
+    (r"[\d,]+ bytes", "SIZE"),
+)
+
+
+def told(ran: Ran) -> list[str]:
+    assert ran.code == 0, ran.err
+    text = ran.out
+    for pattern, word in NUMBERS:
+        text = re.sub(pattern, word, text)
+    return text.splitlines()
+
+
+def test_the_cache_and_what_it_gave_are_shown(tmp_path: Path) -> None:
+    repository = cached(tmp_path, 'url = "./cache"')
+    repository.doit()
+    repository.doit("forget", "--all")
+    repository.doit()
+    assert told(repository.doit("cache")) == [
+        f"file://{tmp_path}/cache",
+        "  questions 1 object, SIZE",
+        "  local     1 object, SIZE",
+        "  deployed  0 objects, SIZE",
+        "  used      1 object, SIZE",
+        "  WHEN  1 hits, 1 of discovery only, 0 misses; read SIZE, wrote 0 objects, SIZE",
+        "  WHEN  0 hits, 0 of discovery only, 1 misses; read SIZE, wrote 2 objects, SIZE",
+    ]
+    (event,) = repository.doit("cache", "output=jsonl").events
+    assert (event["event"], event["holds"]["local"]["objects"], event["runs"][0]["part"]) == ("cache", 1, 1)
+
+
+def aged(folder: Path, days: int, chosen: Callable[[Path], bool] = lambda _: True) -> None:
+    """Date objects back."""
+    then = time.time() - days * 86_400
+    for path in folder.rglob("*"):
+        if path.is_file() and chosen(path):
+            os.utime(path, (then, then))
+
+
+def test_pruning_removes_what_no_recent_deploy_used(tmp_path: Path) -> None:
+    repository = cached(tmp_path, 'url = "./cache"')
+    repository.doit()
+    repository.write("fraud.py", repository.read("fraud.py") + "\nMORE = 1\n")
+    repository.doit()
+    aged(tmp_path / "cache", 40)
+    repository.doit("forget", "--all")
+    repository.doit()  # uses the second, today
+    assert told(repository.doit("cache", "prune=30d"))[:6] == [
+        f"file://{tmp_path}/cache",
+        "  removed   3 objects, SIZE",
+        "  questions 1 object, SIZE",
+        "  local     1 object, SIZE",
+        "  deployed  0 objects, SIZE",
+        "  used      1 object, SIZE",
+    ]
+    repository.doit("forget", "--all")
+    assert "discovery from the shared cache" in repository.doit().err
+
+
+@pytest.mark.error("CacheNotNamed")
+def test_a_repository_without_a_cache_says_what_to_write(repository: Repository) -> None:
+    ran = repository.doit("cache")
+    assert ran.code == 1
+    assert failures(ran) == {
+        "cache": 'deploy.toml: names no shared cache; write `url = "s3://BUCKET/PREFIX"` into [cache]'
+    }
+
+
+@pytest.mark.error("CacheReadOnly")
+def test_a_read_only_cache_is_not_pruned(tmp_path: Path) -> None:
+    ran = cached(tmp_path, 'url = "./cache"\nread_only = true').doit("cache", "prune=30d")
+    assert (ran.code, failures(ran)) == (
+        1,
+        {"cache": "deploy.toml: [cache] is read_only, so nothing is pruned; run this where it is not"},
+    )
+
+
+@pytest.mark.error("CacheUnavailable")
+def test_looking_at_a_cache_that_cannot_be_used_fails(tmp_path: Path) -> None:
+    ran = s3(tmp_path, "http://127.0.0.1:9").doit("cache")
+    assert (ran.code, failures(ran)) == (1, {"cache": unusable("no connection, or it broke off")})
+
+
+@pytest.mark.parametrize("age", ["30", "d", "1w", "-1d", "30d "])
+def test_an_age_that_is_none_is_refused(tmp_path: Path, age: str) -> None:
+    ran = cached(tmp_path, 'url = "./cache"').doit("cache", f"prune={age}")
+    assert ran.code == 3
+    assert (
+        f"command line: prune: expected an age in days or hours, got `{age}`; write for example `prune=30d`" in ran.err
+    )
+
+
+@pytest.mark.error("BadCacheUrl", "ManifestProblems")
+@pytest.mark.parametrize("url", ["backend", "http://host/x", "s3://"])
+def test_a_url_that_is_no_place_for_a_cache_is_refused(tmp_path: Path, url: str) -> None:
+    ran = cached(tmp_path, f'url = "{url}"').doit()
+    assert ran.code == 3
+    forms = "`s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `abfs://CONTAINER/PREFIX` and `./FOLDER`"
+    assert f"deploy.toml:2: [cache] url: `{url}` is no place for a cache; write one of {forms}" in ran.err
+
+
+# --- the client
+
+
+def test_an_object_is_written_once(tmp_path: Path) -> None:
+    with moto_server() as url:
+        s3_client(url).create_bucket(Bucket="bucket")
+        kinds = (
+            CacheSettings(url=f"file://{tmp_path}/cache"),
+            CacheSettings(url="s3://bucket/cache", endpoint_url=url, region="us-east-1"),
+        )
+        for settings in kinds:
+            client = Client(settings, {**os.environ, **ENVIRONMENT})
+            client.create({"a/b": b"first", "a/c": b""})
+            client.create({"a/b": b"second"})
+            assert client.get(["a/b", "a/c", "a/d"]) == {"a/b": b"first", "a/c": b""}
+            assert sorted((item.name, item.size) for item in client.items("a/")) == [("a/b", 5), ("a/c", 0)]
+            client.delete(["a/b", "a/nothing"])
+            assert [item.name for item in client.items("a/")] == ["a/c"]
+            assert client.items("nothing/") == ()
+            assert client.trouble is None
+            client.close()
