@@ -187,7 +187,7 @@ def test_list_names_the_steps_and_all_names_every_target(repository: Repository)
     ]
     everything = repository.doit("list", "--all", "--quiet")
     assert everything.out.split() == sorted(
-        ["serve", *(name for step in [*STEPS, "plan", "check"] for name in (step, f"{step}:fraud"))]
+        ["cache", "serve", *(name for step in [*STEPS, "plan", "check"] for name in (step, f"{step}:fraud"))]
     )
     assert (everything.code, everything.err) == (0, "")
 

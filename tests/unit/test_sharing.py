@@ -1,0 +1,159 @@
+"""What makes two machines the same to the shared cache, and what its objects give away."""
+
+from __future__ import annotations
+
+import sys
+from collections import namedtuple
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flyte_build.cache.sealed import derived, seal, unseal
+from flyte_build.sharing.entries import is_output
+from flyte_build.sharing.surroundings import contents, is_loopback, machine_of, surroundings
+from tests.checkout import Checkout
+from tests.repository import MANIFEST, WORKFLOW
+
+RECORD = """\
+{scripts}
+iniconfig/__init__.py,sha256=code,10
+iniconfig/__pycache__/__init__.cpython-311.pyc,,
+iniconfig-2.0.0.dist-info/INSTALLER,sha256={installer},4
+iniconfig-2.0.0.dist-info/METADATA,sha256=metadata,100
+iniconfig-2.0.0.dist-info/RECORD,,
+iniconfig-2.0.0.dist-info/direct_url.json,sha256={installer},4
+"""
+
+
+def installed(prefix: Path, *, installer: str = "pip", **changed: str) -> Path:
+    """A virtual environment's folder of distributions, as an installer leaves it. `changed`: old text -> new."""
+    folder = prefix / "lib" / "python" / "site-packages"
+    scripts = f"../../../bin/iniconfig,sha256={prefix.name},200"
+    record = RECORD.format(scripts=scripts, installer=installer)
+    if installer == "uv":  # in another order, and without what Python compiles
+        record = "".join(line for line in sorted(record.splitlines(keepends=True), reverse=True) if ".pyc" not in line)
+    for old, new in changed.items():
+        record = record.replace(old, new)
+    (folder / f"iniconfig-{changed.get('version', '2.0.0')}.dist-info").mkdir(parents=True)
+    (folder / f"iniconfig-{changed.get('version', '2.0.0')}.dist-info" / "RECORD").write_text(record)
+    return folder
+
+
+def seen(monkeypatch: pytest.MonkeyPatch, checkout: Path, folder: Path) -> str:
+    """The surroundings of a checkout with this environment."""
+    repository = Checkout(checkout, {"deploy.toml": MANIFEST, "fraud.py": WORKFLOW})
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "path", [str(folder)])
+        return surroundings(repository.project())
+
+
+def test_the_same_distributions_elsewhere_by_another_installer_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = seen(monkeypatch, tmp_path / "a", installed(tmp_path / "env"))
+    there = seen(monkeypatch, tmp_path / "b" / "c", installed(tmp_path / "another-env", installer="uv"))
+    assert here == there
+
+
+@pytest.mark.parametrize(
+    "changed", [{"version": "2.0.1"}, {"code": "other"}, {"metadata": "other"}], ids=["version", "code", "metadata"]
+)
+def test_other_distributions_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, str]
+) -> None:
+    here = seen(monkeypatch, tmp_path / "a", installed(tmp_path / "env"))
+    assert here != seen(monkeypatch, tmp_path / "b", installed(tmp_path / "env2", **changed))
+
+
+def test_a_folder_added_to_the_import_path_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = installed(tmp_path / "env"), installed(tmp_path / "env2")
+    (there / "more.pth").write_text("/somewhere/else\n")
+    assert seen(monkeypatch, tmp_path / "a", here) != seen(monkeypatch, tmp_path / "a", there)
+
+
+def test_a_checkout_that_is_installed_as_editable_is_the_same_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for name in ("a", "b"):
+        folder = installed(tmp_path / f"env-{name}")
+        (folder / "_editable.pth").write_text(f"{(tmp_path / name).resolve()}/src\n")
+        found.append(seen(monkeypatch, tmp_path / name, folder))
+    assert found[0] == found[1]
+
+
+Version = namedtuple("Version", "major minor micro releaselevel serial")
+
+
+PLATFORMS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+    "Python": lambda patch: patch.setattr(sys, "version_info", Version(3, 99, 0, "final", 0)),
+    "platform": lambda patch: patch.setattr(sys, "platform", "other"),
+    "flyte_build": lambda patch: patch.setattr("flyte_build.sharing.surroundings.__version__", "9.9"),
+}
+
+
+@pytest.mark.parametrize("change", PLATFORMS.values(), ids=PLATFORMS.keys())
+def test_another_python_or_platform_is_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    folder = installed(tmp_path / "env")
+    here = seen(monkeypatch, tmp_path / "a", folder)
+    change(monkeypatch)
+    assert here != seen(monkeypatch, tmp_path / "a", folder)
+
+
+def test_what_an_installer_notes_is_no_content() -> None:
+    record = RECORD.format(scripts="../../../bin/x,sha256=x,1", installer="pip")
+    assert contents(record) == [
+        "iniconfig-2.0.0.dist-info/METADATA,sha256=metadata,100",
+        "iniconfig/__init__.py,sha256=code,10",
+    ]
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["dns:///localhost:8090", "http://127.0.0.1:9000", "localhost:5000", "localhost:5000/hub", "dns:///[::1]:80"],
+)
+def test_an_address_of_the_machine_that_asks_is_of_this_machine(address: str) -> None:
+    assert is_loopback(address)
+    assert machine_of("", address)
+
+
+@pytest.mark.parametrize("address", ["", "dns:///flyte.example.com", "ghcr.io/localhost-tools", "https://10.127.0.0"])
+def test_an_address_elsewhere_means_the_same_on_every_machine(address: str) -> None:
+    assert not is_loopback(address)
+    assert not machine_of(address)
+
+
+# --- objects
+
+
+def test_what_was_sealed_is_opened_with_its_key_alone() -> None:
+    key, other = derived("key", b"answers"), derived("key", b"other answers")
+    sealed = seal(key, b"content " * 100)
+    assert unseal(key, sealed) == b"content " * 100
+    assert unseal(other, sealed) is None
+    assert b"content" not in sealed
+
+
+def test_every_byte_of_a_sealed_object_counts() -> None:
+    key = derived("key", b"answers")
+    sealed = seal(key, b"content")
+    for place in range(len(sealed)):
+        assert unseal(key, sealed[:place] + bytes([sealed[place] ^ 1]) + sealed[place + 1 :]) is None
+        assert unseal(key, sealed[:place]) is None
+
+
+def test_parts_and_purposes_are_kept_apart() -> None:
+    assert len({derived("a", b"x", b"y"), derived("a", b"xy"), derived("b", b"x", b"y"), derived("a", b"", b"xy")}) == 4
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/etc/passwd", "../dodo.py", "objects/../../dodo.py", "objects/" + "0" * 31, "bundles/x.tar.gz", "targets/x.json"],
+)
+def test_an_entry_brings_no_file_but_results(path: str) -> None:
+    assert not is_output(path)
+    assert is_output("objects/" + "0" * 32)
+    assert is_output(f"bundles/{'a' * 32}.tar.gz")
