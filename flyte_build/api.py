@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -21,6 +22,9 @@ from flyte_build.steps import discover, upload
 
 if TYPE_CHECKING:
     from flyte import Environment
+
+
+    from flyte_build.sharing.run import Sharing
 
 
 class Deployment(Value, frozen=True):
@@ -56,8 +60,8 @@ def deploy(
         copy_style: which files go into the bundle.
         dry_run: say what would be done; nothing leaves the machine.
         root_dir: where imports and the bundle start; None: the manifest's folder.
-        manifest: a deploy.toml whose tables `flyte`, `store` and `images` count; None: the nearest one at the current
-            folder or above, else the embedded control plane.
+        manifest: a deploy.toml whose tables `flyte`, `store`, `cache` and `images` count; None: the nearest one at the
+            current folder or above, else the embedded control plane.
         pass_env: names of environment variables that the code may read while it loads.
         variables: what stands on the command line as `name=value`: `profile`, `project`, `domain`, `force`,
             `wait`.
@@ -89,8 +93,13 @@ def deploy(
 
 
 def _deployed(project: Project, target: Target) -> Deployment:
+    sharing = _fetched(project, target)
     stale = [step for step in pipeline.STEPS if _bring_up_to_date(project, target, step)]
     project.index.save()
+    if sharing is not None:
+        sharing.finish([target.name] if stale else [])
+        for warning in sharing.warnings:
+            warnings.warn(warning, stacklevel=3)
     result = project.result(target.name, deploy_step.NAME, deploy_step.Result)
     return Deployment(
         version=result.version,
@@ -99,6 +108,17 @@ def _deployed(project: Project, target: Target) -> Deployment:
         bundle_uri=project.result(target.name, upload.NAME, Upload).uri,
         changed="deploy" in stale,
     )
+
+
+def _fetched(project: Project, target: Target) -> Sharing | None:
+    """The shared cache, asked for a target that is stale; None when there is none or nothing to ask."""
+    if not project.manifest.cache.url or all(_is_fresh(project, target, step) for step in pipeline.STEPS):
+        return None
+    from flyte_build.sharing.run import Sharing
+
+    sharing = Sharing(project)
+    sharing.fetch([target])
+    return sharing
 
 
 def _planned(project: Project, target: Target) -> Deployment:
@@ -116,10 +136,14 @@ def _planned(project: Project, target: Target) -> Deployment:
 
 
 def _bring_up_to_date(project: Project, target: Target, step: str) -> bool:
-    if isinstance(pipeline.judge(project, target, step), Fresh):
+    if _is_fresh(project, target, step):
         return False
     pipeline.run(project, target, step)
     return True
+
+
+def _is_fresh(project: Project, target: Target, step: str) -> bool:
+    return isinstance(pipeline.judge(project, target, step), Fresh)
 
 
 def _environments(given: Iterable[Any]) -> tuple[Environment, ...]:

@@ -310,6 +310,43 @@ def test_no_value_name_or_path_can_be_read_from_the_cache(world: World) -> None:
         assert secret.encode() not in stored.replace(str(world.folder).encode(), b"")
 
 
+# --- from Python
+
+SCRIPT = """
+    import flyte
+
+    import flyte_build
+
+    env = flyte.TaskEnvironment(name="viz")
+
+
+    @env.task
+    async def draw(amount: int) -> int:
+        return amount
+
+
+    if __name__ == "__main__":
+        print(flyte_build.deploy(env).changed)
+"""
+
+
+def test_deploying_from_python_reuses_what_another_machine_did(world: World) -> None:
+    machines = [world.machine("first"), world.machine("second")]
+    for machine in machines:
+        machine.write("viz.py", SCRIPT)
+    ran = [machine.python("viz.py") for machine in machines]
+    assert [(each.code, each.out, each.err) for each in ran] == [(0, "True\n", ""), (0, "False\n", "")]
+
+
+def test_deploying_from_python_warns_of_a_cache_that_cannot_be_used(world: World) -> None:
+    (world.folder / "cache").write_text("a file")
+    machine = world.machine("first")
+    machine.write("viz.py", SCRIPT)
+    ran = machine.python("viz.py")
+    assert (ran.code, ran.out) == (0, "True\n")
+    assert f"UserWarning: file://{world.folder}/cache: the shared cache cannot be used: not a directory; " in ran.err
+
+
 # --- two at once
 
 

@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sharing": {"cache", "causes", "errors", "git", "model", "pipeline", "project", "state", "steps", "versions"},
     "planning": {"model", "pipeline", "project", "state", "steps", "versions"},
     "checking": {"errors", "model", "project", "state", "steps"},
-    "api": {"errors", "manifest", "model", "pipeline", "planning", "project", "report", "state", "steps"},
+    "api": {"errors", "manifest", "model", "pipeline", "planning", "project", "report", "sharing", "state", "steps"},
     "report": set(),
     "graph": {
         *("backend", "checking", "children", "dodo", "errors", "manifest", "model", "pipeline", "planning", "project"),
