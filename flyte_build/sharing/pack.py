@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from flyte_build import git, pipeline, versions
 from flyte_build.model import Target
 from flyte_build.sharing.entries import TRACED, Entry, SharedReceipt, is_output
+from flyte_build.sharing.surroundings import is_loopback
 from flyte_build.state.receipts import Receipt
 from flyte_build.state.trace import Trace
-from flyte_build.steps import discover
+from flyte_build.steps import discover, images
 
 if TYPE_CHECKING:
+    from flyte_build.manifest import Manifest
     from flyte_build.project import Project
 
 LOCAL_STEPS = ("discover", "bundle", "images")
@@ -66,5 +68,14 @@ def _is_true_elsewhere(project: Project, target: Target, step: str, receipt: Rec
         return not (receipt.trace.opaque or receipt.trace.databases)
     if receipt.trace != Trace() or any(path.startswith(f"{project.folder}{os.sep}") for path in receipt.outputs):
         return False
+    if step == "images" and not are_elsewhere(receipt.read(images.Result), project.manifest):
+        return False
     # An explicit version says nothing of the content: whether it is still this one there, the backend is asked.
     return step != "deploy" or not versions.is_explicit(target.version)
+
+
+def are_elsewhere(result: images.Result, manifest: Manifest) -> bool:
+    """Whether images that were built are where others find them: in a registry, and a backend, not of this machine."""
+    builder = manifest.backend.endpoint if manifest.images.builder == "remote" else ""
+    built = (*result.images, *result.uris.values()) if result.images else ()
+    return not any(map(is_loopback, (*built, builder if built else "")))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +18,7 @@ from flyte_build.cache.client import Client
 from flyte_build.model import CacheSettings
 from tests.http_faults import Answerer, Reply, faulty_server, forward
 from tests.moto_server import ENVIRONMENT, moto_server, s3_client
+from tests.processes import ends
 from tests.repository import MANIFEST, Ran, Repository, failures, small
 from tests.unprivileged import bound
 
@@ -107,6 +111,18 @@ def test_a_cache_that_breaks_off_while_results_arrive_leaves_them_to_be_made_her
     (warning,) = (event for event in ran.events if event["event"] == "warning")
     assert warning["message"].startswith("s3://bucket/shared: the shared cache cannot be used: ")
     assert [e["status"] for e in ran.events if e["event"] == "finished" and e["step"] == "discover"] == ["done"]
+
+
+@pytest.mark.error("CacheUnavailable")
+def test_a_file_system_that_hangs_is_waited_for_no_longer_than_a_server(tmp_path: Path) -> None:
+    repository = cached(tmp_path, 'url = "./cache"')
+    repository.doit()
+    (path,) = (each for each in (tmp_path / "cache/v1/questions").rglob("*") if each.is_file())
+    path.unlink()
+    os.mkfifo(path)  # nobody writes into it, so that reading never ends
+    repository.doit("forget", "--all")
+    ran = repository.doit()
+    assert (ran.code, warnings(ran)) == (0, [unusable("no answer within 3 s", f"file://{tmp_path}/cache")])
 
 
 def damage(repository: Repository) -> str:
@@ -257,3 +273,18 @@ def test_an_object_is_written_once(tmp_path: Path) -> None:
             assert client.items("nothing/") == ()
             assert client.trouble is None
             client.close()
+
+
+def test_the_helper_ends_with_a_process_that_is_killed(tmp_path: Path) -> None:
+    script = f"""
+import os, signal
+from flyte_build.cache.client import Client
+from flyte_build.model import CacheSettings
+client = Client(CacheSettings(url="file://{tmp_path}/cache"), os.environ)
+client.create({{"a": b"b"}})
+print(client._process.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert ends(int(done.stdout))

@@ -42,7 +42,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipeline": {"causes", "errors", "git", "model", "project", "state", "steps"},
     "why": {"errors", "model", "pipeline", "project", "state"},
     "cache": {"errors", "model", "store"},
-    "sharing": {"cache", "causes", "errors", "git", "model", "pipeline", "project", "state", "steps", "versions"},
+    "sharing": {
+        *("cache", "causes", "errors", "git", "manifest", "model", "pipeline", "project", "state", "steps", "versions"),
+    },
     "planning": {"model", "pipeline", "project", "state", "steps", "versions"},
     "checking": {"errors", "model", "project", "state", "steps"},
     "api": {"errors", "manifest", "model", "pipeline", "planning", "project", "report", "sharing", "state", "steps"},

@@ -8,10 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from flyte_build.cache.sealed import derived, seal, unseal
+from flyte_build.model import BackendSettings, ImageSettings
 from flyte_build.sharing.entries import is_output
+from flyte_build.sharing.pack import are_elsewhere
 from flyte_build.sharing.surroundings import contents, is_loopback, machine_of, surroundings
+from flyte_build.steps import images
 from tests.checkout import Checkout
 from tests.repository import MANIFEST, WORKFLOW
 
@@ -124,6 +128,36 @@ def test_an_address_of_the_machine_that_asks_is_of_this_machine(address: str) ->
 def test_an_address_elsewhere_means_the_same_on_every_machine(address: str) -> None:
     assert not is_loopback(address)
     assert not machine_of(address)
+
+
+def built(uri: str) -> images.Result:
+    named = {"env": "ghcr.io/org/base:1", "other": uri}
+    return images.Result(uris=named, images={uri: images.Image(digest=f"sha256:{'a' * 64}", how="built")})
+
+
+NAMED = images.Result(uris={"env": "localhost:5000/image:1"})
+REMOTE = ImageSettings(builder="remote")
+
+
+@pytest.mark.parametrize(
+    ("result", "settings", "endpoint", "shared"),
+    [
+        (NAMED, ImageSettings(), "", True),
+        (NAMED, REMOTE, "dns:///localhost:8090", True),
+        (built("ghcr.io/org/image:1"), ImageSettings(), "dns:///localhost:8090", True),
+        (built("ghcr.io/org/image:1"), REMOTE, "dns:///flyte.example.com", True),
+        (built("ghcr.io/org/image:1"), REMOTE, "dns:///localhost:8090", False),
+        (built("localhost:5000/image:1"), ImageSettings(), "", False),
+        (built("127.0.0.1:5000/image:1"), ImageSettings(), "", False),
+        (built("localhost:30000/image:1"), REMOTE, "dns:///flyte.example.com", False),
+    ],
+)
+def test_an_image_that_only_this_machine_has_is_not_shared(
+    tmp_path: Path, result: images.Result, settings: ImageSettings, endpoint: str, shared: bool
+) -> None:
+    plain = Checkout(tmp_path, {"deploy.toml": MANIFEST, "fraud.py": WORKFLOW}).project().manifest
+    manifest = replace(plain, images=settings, backend=BackendSettings(endpoint=endpoint))
+    assert are_elsewhere(result, manifest) is shared
 
 
 # --- objects
