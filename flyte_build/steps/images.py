@@ -119,12 +119,15 @@ def _bring_contexts(project: Project, target: Target, builds: Iterable[ImageBuil
         StepError: the code cannot be loaded.
         StepNotDone: it gives other files now.
     """
-    contexts = [project.state.object(build.context) for build in builds if build.context]
-    if all(context.is_file() for context in contexts):
+    contexts = {f"objects/{build.context}": build.context for build in builds if build.context}
+    if all((project.state.root / path).is_file() for path in contexts):
         return
-    discover.run(project, target)
-    if not all(context.is_file() for context in contexts):
-        receipts.forget(project.state.receipt(target.name, discover.NAME))
+    path, receipt = project.state.receipt(target.name, discover.NAME), project.receipt(target.name, discover.NAME)
+    assert isinstance(receipt, Receipt)
+    if contexts.keys() <= discover.run(project, target).outputs.keys():
+        receipts.save(path, replace(receipt, outputs={**receipt.outputs, **contexts}))
+    else:
+        receipts.forget(path)
         raise StepNotDone(step=NAME, need=discover.NAME, target=target.name)
 
 

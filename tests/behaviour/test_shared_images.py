@@ -95,6 +95,8 @@ def test_an_image_of_this_machine_is_looked_up_and_what_it_is_built_from_is_made
     assert again.context == sent.context
     assert [path.name for path in contexts(second)] == [path.name for path in contexts(first)]
     assert done(second) == []
+    assert second.doit("clean").code == 0
+    assert contexts(second) == []
 
 
 def test_a_build_after_a_reused_discovery_has_the_files_of_the_checkout(
