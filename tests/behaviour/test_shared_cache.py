@@ -17,7 +17,7 @@ from tests.checkout import Checkout, Left
 from tests.edits import Edit, copy, each, mode, remove, rewrite, setting, table, touch_everything, variable
 from tests.moto_server import ENVIRONMENT, moto_server, s3_client
 from tests.recording import RecordingServer
-from tests.repository import SCRIPTS, Ran, Repository
+from tests.repository import SCRIPTS, Ran, Repository, environment
 
 FILES = {
     "fraud.py": """
@@ -224,6 +224,24 @@ def test_what_the_target_looks_at_is_a_miss(world: World, edit: Edit) -> None:
     assert third.ran() == set()  # both are kept side by side
     assert third.left == second.left
     assert world.machine("fourth").ran() == set()
+
+
+def test_of_many_targets_at_once_only_those_that_nobody_deployed_are_loaded(world: World) -> None:
+    names = [f"service{number}" for number in range(6)]
+    manifest = "".join(f'[targets.{name}]\npath = "{name}.py"\nenvironment = "env"\n' for name in names)
+    machines = [world.machine(name, manifest=manifest) for name in ("first", "second")]
+    for machine in machines:
+        for name in names:
+            machine.write(f"{name}.py", environment(name))
+    machines[0].ran()
+    machines[1].write("service3.py", environment("service3", ", description='other'"))
+    ran = machines[1].doit("output=jsonl")
+    assert (ran.code, {event["target"] for event in ran.events if event.get("status") == "done"}) == (0, {"service3"})
+    targets = {event["target"]: event["reason"] for event in ran.events if event["event"] == "target"}
+    reused = {name for name, reason in targets.items() if reason.startswith("from the shared cache: made ")}
+    assert reused == {"fraud", *names} - {"service3"}
+    machines[0].write("service3.py", machines[1].read("service3.py"))
+    assert machines[0].ran() == set()
 
 
 def test_an_executable_bit_of_a_bundled_file_makes_another_bundle(world: World) -> None:
