@@ -23,7 +23,6 @@ from flyte_build.steps import discover, upload
 if TYPE_CHECKING:
     from flyte import Environment
 
-
     from flyte_build.sharing.run import Sharing
 
 
