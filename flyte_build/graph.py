@@ -156,7 +156,9 @@ class _Run(Reporter):
     started: _Run | None = None
     _alone = contextlib.ExitStack()
     """Left when the process ends: until then no other run works in the state folder."""
+    _asked = False
     _sharing: Sharing | None = None
+    """The shared cache, when it was asked."""
 
     def initialize(self, tasks: Mapping[str, Any], selected_tasks: list[str]) -> None:
         _Run.started = self
@@ -186,13 +188,14 @@ class _Run(Reporter):
 
     def _fetch(self) -> bool:
         """Ask the shared cache for the targets of this run, once. A plan uses no network."""
-        if self._sharing is not None or self._planning or not project().manifest.cache.url:
+        if self._asked or self._planning or not project().manifest.cache.url:
             return False
         from flyte_build.sharing.run import Sharing
 
-        self._sharing = Sharing(project())
-        targets = project().manifest.targets
-        self.reused = self._sharing.fetch(targets[name] for name in self._targets)
+        self._asked = True
+        sharing, targets = Sharing(project()), project().manifest.targets
+        self.reused = sharing.fetch(targets[name] for name in self._targets)
+        self._sharing = sharing  # unless interrupted: half-read answers are no beginning of others
         return True
 
     def complete_run(self) -> None:

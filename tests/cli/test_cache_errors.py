@@ -125,6 +125,23 @@ def test_a_file_system_that_hangs_is_waited_for_no_longer_than_a_server(tmp_path
     assert (ran.code, warnings(ran)) == (0, [unusable("no answer within 3 s", f"file://{tmp_path}/cache")])
 
 
+def test_a_run_that_is_interrupted_while_the_cache_is_asked_ends_at_once_and_quietly(tmp_path: Path) -> None:
+    repository = cached(tmp_path, 'url = "./cache"')
+    repository.doit()
+    (path,) = (each for each in (tmp_path / "cache/v1/questions").rglob("*") if each.is_file())
+    path.unlink()
+    os.mkfifo(path)
+    repository.doit("forget", "--all")
+    running = repository.start("deploy")
+    with path.open("wb"):  # waits for the one who reads it
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=30)
+    assert (running.returncode, out) == (-signal.SIGINT, "")
+    assert err.splitlines()[-1] == "interrupted; what had finished stays done"
+    assert "Traceback" not in err
+    assert warnings(Ran(0, out, err)) == []
+
+
 def damage(repository: Repository) -> str:
     """Change a byte of what the cache has of the discovery. Gives its name."""
     (path,) = (repository.folder / "cache/v1/local").iterdir()
