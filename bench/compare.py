@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+from bench import shared_cache
 from bench.monorepo import SHAPE, Shape
 from bench.running import SCENARIOS, Checkout, Cost, control_plane, floor
 
@@ -81,17 +82,23 @@ def measure(
                     scenario.prepare(checkout)
                     costs[scenario.name, who].append(deploy())
             costs[_FLOOR, "ours"].append(idle())
+        cache = f'url = "file://{folder}/cache"'
+        taken = shared_cache.measure(folder / "shared", services, endpoint, cache, repeat=repeat, environ={})
+        costs[shared_cache.SCENARIO, "ours"].append(Cost(taken, 0, 0))
+        if peer:
+            costs[shared_cache.SCENARIO, "peer"] = costs["cold", "peer"]  # a fresh machine has nothing of the peer's
     return costs
 
 
 def _lines(services: int, costs: dict[tuple[str, str], list[Cost]]) -> Iterator[str]:
-    for name in (*(scenario.name for scenario in SCENARIOS), _FLOOR):
+    for name in (*(scenario.name for scenario in SCENARIOS), shared_cache.SCENARIO, _FLOOR):
         ours = _median(each.seconds for each in costs[name, "ours"])
         peer = _median(each.seconds for each in costs[name, "peer"]) if (name, "peer") in costs else 0.0
         cpu = _median(each.cpu for each in costs[name, "ours"])
         memory = max(each.memory for each in costs[name, "ours"]) / 1e6
         theirs, ratio = (f"{peer:.1f} s", f"{peer / ours:.1f}") if peer else ("", "")
-        yield f"| {services} | {name} | {theirs} | {ours:.2f} s | {ratio} | {cpu:.2f} s | {memory:.0f} MB |"
+        used = f"{cpu:.2f} s | {memory:.0f} MB" if memory else " | "
+        yield f"| {services} | {name} | {theirs} | {ours:.2f} s | {ratio} | {used} |"
 
 
 def _median(values: Iterable[float]) -> float:

@@ -69,7 +69,7 @@ def deploy(folder: Path, environ: Mapping[str, str]) -> str:
 
 
 def main() -> int:
-    from bench.compare import control_plane
+    from bench.running import control_plane
     from tests.moto_server import ENVIRONMENT, moto_server, s3_client
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
