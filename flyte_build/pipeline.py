@@ -53,6 +53,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
 CAUSES = {
     "discovery": "discover",
     "files": "discover",
+    "declared": "discover",
     "images": "images",
     "bundle": "bundle",
     "bundle_uri": "upload",

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from flyte_build.project import Project
 
 NAME = "images"
-FORMAT = 2
+FORMAT = 3
 
 
 class Key(Value, frozen=True):
     format: int
-    images: str
+    declared: str
     """Digest of what the environments say."""
     builder: str
     registry: str
@@ -68,7 +68,7 @@ def key(project: Project, target: Target) -> Key:
     settings = project.manifest.images
     return Key(
         format=FORMAT,
-        images=project.result(target.name, discover.NAME, discover.Result).images,
+        declared=project.result(target.name, discover.NAME, discover.Result).images,
         builder=settings.builder,
         registry=settings.registry,
         default=settings.default,

@@ -9,6 +9,7 @@ import base64
 import gzip
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -219,6 +220,20 @@ def test_another_checkout_reuses_what_is_in_the_registry(workplace: Workplace, t
     other.environ |= repository.environ | {"DOCKER_HOST": "unix:///nowhere"}
     assert summaries(deployed(other, "output=jsonl")) == {"twice": "1 reused"}
     assert image_of(other, "twice.twice_task") == image_of(repository, "twice.twice_task")
+
+
+def test_a_plan_says_of_each_image_what_would_be_done_and_why(workplace: Workplace, tmp_path: Path) -> None:
+    repository = workplace({"shown.py": code("shown")}, "shown")
+    (line,) = (line for line in repository.doit("plan").out.splitlines() if line.startswith("  image "))
+    uri = line.split()[2].rstrip(":")
+    assert line == f"  image     shown: {uri}: would be built unless it is there (not done here yet)"
+    deployed(repository)
+    repository.write("shown.py", repository.read("shown.py").replace("return amount", "return amount + 1"))
+    (line,) = (line for line in repository.doit("plan").out.splitlines() if line.startswith("  image "))
+    assert re.fullmatch(f"  image     shown: {re.escape(uri)}: built, sha256:[0-9a-f]{{64}}", line)
+    repository.write("shown.py", repository.read("shown.py").replace("echo made", "echo more"))
+    (line,) = (line for line in repository.doit("plan").out.splitlines() if line.startswith("  image "))
+    assert re.fullmatch(r"  image     shown: \S+: would be built unless it is there \(shown\.py changed\)", line)
 
 
 # --- what goes into specs
