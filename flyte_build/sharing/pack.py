@@ -12,7 +12,7 @@ from flyte_build.sharing.entries import TRACED, Entry, SharedReceipt, is_output
 from flyte_build.sharing.surroundings import is_loopback
 from flyte_build.state.receipts import Receipt
 from flyte_build.state.trace import Trace
-from flyte_build.steps import discover, images
+from flyte_build.steps import discover, images, serialize
 
 if TYPE_CHECKING:
     from flyte_build.manifest import Manifest
@@ -70,8 +70,17 @@ def _is_true_elsewhere(project: Project, target: Target, step: str, receipt: Rec
         return False
     if step == "images" and not are_elsewhere(receipt.read(images.Result), project.manifest):
         return False
+    return step != "deploy" or _stays_registered(project, target)
+
+
+def _stays_registered(project: Project, target: Target) -> bool:
+    """Whether a registration is still what it was, whatever has been registered since."""
     # An explicit version says nothing of the content: whether it is still this one there, the backend is asked.
-    return step != "deploy" or not versions.is_explicit(target.version)
+    if versions.is_explicit(target.version):
+        return False
+    # A trigger belongs to a task in all its versions: each registration turns it to its own.
+    registered = serialize.load(project, target).waves
+    return not any(registration.triggers for wave in registered for registration in wave)
 
 
 def are_elsewhere(result: images.Result, manifest: Manifest) -> bool:

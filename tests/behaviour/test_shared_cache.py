@@ -169,6 +169,16 @@ def test_an_explicit_version_is_asked_of_the_backend_since_others_may_have_taken
     assert world.server.count("DeployTask") == 0
 
 
+def test_going_back_to_what_was_deployed_before_turns_triggers_back(world: World) -> None:
+    """A trigger starts the version that was registered last, whichever machine did that."""
+    machines = [world.machine(name) for name in ("first", "second", "third")]
+    for machine, hour in zip(machines, (1, 2, 1), strict=True):
+        nightly = f"@env.task(triggers=flyte.Trigger('nightly', flyte.Cron('0 {hour} * * *')))"
+        machine.write("fraud.py", machine.read("fraud.py").replace("@env.task", nightly))
+    assert [machine.ran() for machine in machines] == [REUSED, REUSED, {"deploy"}]
+    assert world.server.count("DeployTask") == 3
+
+
 def test_a_large_bundle_is_packed_here_and_its_registration_is_reused(world: World) -> None:
     machines = [world.machine("first"), world.machine("second")]
     for machine in machines:
