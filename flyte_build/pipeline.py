@@ -14,7 +14,7 @@ from flyte_build import causes, git
 from flyte_build.errors import StepNotDone
 from flyte_build.model import Cause, Fresh, Stale, Target, Value, Verdict
 from flyte_build.state import receipts
-from flyte_build.state.folder import unwritable
+from flyte_build.state.folder import unwritable, write_atomically
 from flyte_build.state.receipts import Lost, Made, Receipt
 from flyte_build.steps import Outcome, bundle, deploy, discover, images, serialize, upload
 
@@ -154,7 +154,8 @@ def run(project: Project, target: Target, step: str) -> Done:
         made=_made(project),
     )
     receipts.save(path, receipt)
-    project.state.journal(target.name, step).unlink(missing_ok=True)
+    for done in (project.state.journal(target.name, step), project.state.again(target.name, step)):
+        done.unlink(missing_ok=True)
     return Done(
         step=step,
         target=target.name,
@@ -195,8 +196,9 @@ def _discard_changed_outputs(project: Project, receipt: Receipt | Lost) -> None:
 
 
 def forget(project: Project, target: str, step: str) -> None:
-    """Make a step not done, so that the next run does it again from its beginning."""
+    """Make a step not done, so that the next run does it again from its beginning, and here."""
     receipts.forget(project.state.receipt(target, step))
+    write_atomically(project.state.again(target, step), b"")
     journal = project.state.journal(target, step)
     with unwritable(journal):
         journal.unlink(missing_ok=True)

@@ -81,7 +81,7 @@ def _install_step(project: Project, target: Target, step: str, entry: Entry, rec
         StepError: the key cannot be made, or a large bundle not be packed.
     """
     shared = entry.receipts.get(step)
-    if shared is None:
+    if shared is None or project.state.again(target.name, step).exists():
         return False
     key = pipeline.STEPS[step].key(project, target)
     if step != discover.NAME and shared.key != key.json():  # that of discovery is in the entry's name

@@ -2,6 +2,7 @@
 
 targets/NAME/STEP.json    receipts            objects/DIGEST      drafts, specs and contexts of images
 targets/NAME/STEP.log     journals            bundles/DIGEST.tar.gz
+targets/NAME/STEP.again   steps to be done again here
 images/                   logs, locks and records of builds
 files.json                the file index      store/, backend/    of the embedded control plane
 lock                      held by the run that is at work
@@ -83,6 +84,10 @@ class StateFolder:
     def journal(self, target: str, step: str) -> Path:
         """What a step that was interrupted has done so far."""
         return self.target(target, step) / f"{step}.log"
+
+    def again(self, target: str, step: str) -> Path:
+        """There while a step that somebody forgot is to be done here: nothing from elsewhere stands in for it."""
+        return self.target(target, step) / f"{step}.again"
 
     def object(self, content: str) -> Path:
         return self.objects / content

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from connectrpc.code import Code
 
 from flyte_build.cache.client import Client
 from flyte_build.model import CacheSettings
@@ -177,6 +178,20 @@ def test_going_back_to_what_was_deployed_before_turns_triggers_back(world: World
         machine.write("fraud.py", machine.read("fraud.py").replace("@env.task", nightly))
     assert [machine.ran() for machine in machines] == [REUSED, REUSED, {"deploy"}]
     assert world.server.count("DeployTask") == 3
+
+
+def test_a_step_that_was_forgotten_is_done_here_until_it_has_succeeded(world: World) -> None:
+    """So that what somebody deleted on the backend is registered again."""
+    machine = world.machine("first")
+    machine.ran()
+    assert machine.doit("forget", "deploy:fraud").code == 0
+    world.server.fail("DeployTask", Code.INVALID_ARGUMENT)
+    assert machine.doit("deploy").code == 1
+    world.server.forget()
+    assert machine.ran() == {"deploy"}
+    assert world.server.count("DeployTask") == 1
+    (machine.folder / ".flyte-build/targets/fraud/deploy.json").unlink()
+    assert machine.ran() == set()
 
 
 def test_a_large_bundle_is_packed_here_and_its_registration_is_reused(world: World) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +31,11 @@ def cached(folder: Path, lines: str) -> Repository:
     repository = small(folder)
     repository.write("deploy.toml", f"[cache]\n{lines}\n{dedent(MANIFEST)}")
     return repository
+
+
+def new_machine(repository: Repository) -> None:
+    """Nothing was done here yet."""
+    shutil.rmtree(repository.folder / ".flyte-build" / "targets")
 
 
 def warnings(ran: Ran) -> list[str]:
@@ -120,7 +126,7 @@ def test_a_file_system_that_hangs_is_waited_for_no_longer_than_a_server(tmp_path
     (path,) = (each for each in (tmp_path / "cache/v1/questions").rglob("*") if each.is_file())
     path.unlink()
     os.mkfifo(path)  # nobody writes into it, so that reading never ends
-    repository.doit("forget", "--all")
+    new_machine(repository)
     ran = repository.doit()
     assert (ran.code, warnings(ran)) == (0, [unusable("no answer within 3 s", f"file://{tmp_path}/cache")])
 
@@ -131,7 +137,7 @@ def test_a_run_that_is_interrupted_while_the_cache_is_asked_ends_at_once_and_qui
     (path,) = (each for each in (tmp_path / "cache/v1/questions").rglob("*") if each.is_file())
     path.unlink()
     os.mkfifo(path)
-    repository.doit("forget", "--all")
+    new_machine(repository)
     running = repository.start("deploy")
     with path.open("wb"):  # waits for the one who reads it
         running.send_signal(signal.SIGINT)
@@ -158,7 +164,7 @@ def test_a_damaged_object_is_told(tmp_path: Path, lines: str, then: str) -> None
     repository = cached(tmp_path, 'url = "./cache"')
     repository.doit()
     name = damage(repository)
-    repository.doit("forget", "--all")
+    new_machine(repository)
     repository.write("deploy.toml", repository.read("deploy.toml").replace("[cache]", f"[cache]\n{lines}"))
     ran = repository.doit()
     assert (ran.code, warnings(ran)) == (0, [f"file://{tmp_path}/cache/{name}: the object was damaged; {then}"])
@@ -184,7 +190,7 @@ def told(ran: Ran) -> list[str]:
 def test_the_cache_and_what_it_gave_are_shown(tmp_path: Path) -> None:
     repository = cached(tmp_path, 'url = "./cache"')
     repository.doit()
-    repository.doit("forget", "--all")
+    new_machine(repository)
     repository.doit()
     assert told(repository.doit("cache")) == [
         f"file://{tmp_path}/cache",
@@ -213,7 +219,7 @@ def test_pruning_removes_what_no_recent_deploy_used(tmp_path: Path) -> None:
     repository.write("fraud.py", repository.read("fraud.py") + "\nMORE = 1\n")
     repository.doit()
     aged(tmp_path / "cache", 40)
-    repository.doit("forget", "--all")
+    new_machine(repository)
     repository.doit()  # uses the second, today
     assert told(repository.doit("cache", "prune=30d"))[:6] == [
         f"file://{tmp_path}/cache",
@@ -223,7 +229,7 @@ def test_pruning_removes_what_no_recent_deploy_used(tmp_path: Path) -> None:
         "  deployed  0 objects, SIZE",
         "  used      1 object, SIZE",
     ]
-    repository.doit("forget", "--all")
+    new_machine(repository)
     assert "discovery from the shared cache" in repository.doit().err
 
 
