@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
 
 _INSTALLER = re.compile(r"^[^,]*\.dist-info/(RECORD|INSTALLER|REQUESTED|direct_url\.json|uv_\w+\.json)\b")
 """Lines of RECORD that tell how a distribution came here, not what is in it."""
-_LOOPBACK = re.compile(r"(^|//|/|@)(localhost|127\.\d+\.\d+\.\d+|\[::1\]|0\.0\.0\.0)(:|/|$)")
+_LOOPBACK = re.compile(
+    r"(^|/|@)(([\w-]+\.)*localhost|([\w-]+\.)+docker\.internal|127(\.\d+){3}|\[::1\]|0\.0\.0\.0)\.?(:|/|$)",
+    re.IGNORECASE,
+)
+_IDENTITY = ("/etc/machine-id", "/proc/sys/kernel/random/boot_id")
+"""Machines that are made from one image, such as those of CI, share the first, and often their name."""
 
 
 def surroundings(project: Project) -> str:
@@ -59,7 +65,14 @@ def machine_of(*addresses: str) -> str:
     """What tells this machine from others, when one of the addresses is its own loopback; else empty."""
     if not any(map(is_loopback, addresses)):
         return ""
-    return digest.of_parts("machine", (os.uname().nodename, _text(Path("/etc/machine-id"))))
+    return digest.of_parts("machine", (os.uname().nodename, *map(_text, map(Path, _IDENTITY)), *_container()))
+
+
+def _container() -> Iterator[str]:
+    """What tells containers of one host apart: their network, and when their first process started."""
+    with contextlib.suppress(OSError):
+        yield os.readlink("/proc/self/ns/net")
+    yield from _text(Path("/proc/1/stat")).rpartition(")")[2].split()[19:20]
 
 
 def is_loopback(address: str) -> bool:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from flyte_build.cache.sealed import derived, seal, unseal
 from flyte_build.model import BackendSettings, ImageSettings
+from flyte_build.sharing import surroundings as surroundings_module
 from flyte_build.sharing.entries import is_output
 from flyte_build.sharing.pack import are_elsewhere
 from flyte_build.sharing.surroundings import contents, is_loopback, machine_of, surroundings
@@ -117,17 +118,38 @@ def test_what_an_installer_notes_is_no_content() -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["dns:///localhost:8090", "http://127.0.0.1:9000", "localhost:5000", "localhost:5000/hub", "dns:///[::1]:80"],
+    [
+        "dns:///localhost:8090",
+        "http://127.0.0.1:9000",
+        "localhost:5000",
+        "localhost:5000/hub",
+        "dns:///[::1]:80",
+        "http://LocalHost:9000",
+        "k3d-registry.localhost:5000/image",
+        "http://host.docker.internal:9000",
+    ],
 )
 def test_an_address_of_the_machine_that_asks_is_of_this_machine(address: str) -> None:
     assert is_loopback(address)
     assert machine_of("", address)
 
 
-@pytest.mark.parametrize("address", ["", "dns:///flyte.example.com", "ghcr.io/localhost-tools", "https://10.127.0.0"])
+@pytest.mark.parametrize(
+    "address",
+    ["", "dns:///flyte.example.com", "ghcr.io/localhost-tools", "https://10.127.0.0", "https://localhost.example.com"],
+)
 def test_an_address_elsewhere_means_the_same_on_every_machine(address: str) -> None:
     assert not is_loopback(address)
     assert not machine_of(address)
+
+
+@pytest.mark.parametrize("place", ["/proc/sys/kernel/random/boot_id", "/proc/1/stat"])
+def test_machines_made_from_one_image_are_told_apart(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    here, read = machine_of("localhost"), surroundings_module._text
+    assert here == machine_of("127.0.0.1")
+    later = f"1 (init) {' '.join(map(str, range(50)))}"
+    monkeypatch.setattr(surroundings_module, "_text", lambda path: later if str(path) == place else read(path))
+    assert machine_of("localhost") != here
 
 
 def built(uri: str) -> images.Result:
