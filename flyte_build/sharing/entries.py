@@ -25,6 +25,8 @@ QUESTIONS, LOCAL, DEPLOYED, USED = (f"{FORMAT}/{kind}" for kind in ("questions",
 KINDS = ("questions", "local", "deployed", "used")
 TRACED = ("discover", "bundle")
 """Steps that look at the world."""
+_REDIRECTIONS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ENDPOINT")
+"""Environment variables by which a store's URL means another place."""
 _OUTPUT = re.compile(r"(objects/[0-9a-f]{32}|bundles/[0-9a-f]{32}\.tar\.gz)")
 
 
@@ -106,8 +108,9 @@ def place_key(project: Project, target: Target) -> bytes:
     """
     store, backend = project.manifest.store, project.manifest.backend
     version = versions.fill(target, project.folder, project.environ)
-    machine = machine_of(backend.endpoint, store.endpoint_url)
-    parts = (backend.endpoint, backend.project, backend.domain, backend.org, version, machine)
+    redirected = [project.environ.get(name, "") for name in _REDIRECTIONS]
+    machine = machine_of(backend.endpoint, store.endpoint_url, *redirected)
+    parts = (backend.endpoint, backend.project, backend.domain, backend.org, version, machine, *redirected)
     return derived("place", store.json(), *(part.encode() for part in parts))
 
 

@@ -162,6 +162,14 @@ def test_another_domain_reuses_the_discovery_and_registers(world: World) -> None
     assert world.machine("second").ran("domain=production") == {"upload", "serialize", "deploy"}
 
 
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AZURE_STORAGE_ACCOUNT_NAME"])
+def test_a_store_that_a_variable_puts_elsewhere_is_sent_to(world: World, name: str) -> None:
+    world.machine("first").ran()
+    second = world.machine("second")
+    second.environ[name] = "https://store.example.com"
+    assert second.ran() == {"upload", "serialize", "deploy"}
+
+
 def test_an_explicit_version_is_asked_of_the_backend_since_others_may_have_taken_it(world: World) -> None:
     world.machine("first").ran("version=v1")
     world.server.forget()
