@@ -93,12 +93,16 @@ def deploy(
 
 def _deployed(project: Project, target: Target) -> Deployment:
     sharing = _fetched(project, target)
-    stale = [step for step in pipeline.STEPS if _bring_up_to_date(project, target, step)]
-    project.index.save()
-    if sharing is not None:
-        sharing.finish([target.name] if stale else [])
-        for warning in sharing.warnings:
-            warnings.warn(warning, stacklevel=3)
+    made: list[str] = []
+    try:
+        stale = [step for step in pipeline.STEPS if _bring_up_to_date(project, target, step)]
+        made = [target.name] if stale else []
+    finally:
+        project.index.save()
+        if sharing is not None:
+            sharing.finish(made)
+            for warning in sharing.warnings:
+                warnings.warn(warning, stacklevel=3)
     result = project.result(target.name, deploy_step.NAME, deploy_step.Result)
     return Deployment(
         version=result.version,

@@ -398,6 +398,16 @@ def test_deploying_from_python_warns_of_a_cache_that_cannot_be_used(world: World
     assert f"UserWarning: file://{world.folder}/cache: the shared cache cannot be used: not a directory; " in ran.err
 
 
+def test_deploying_from_python_warns_of_the_cache_when_it_fails_too(world: World) -> None:
+    (world.folder / "cache").write_text("a file")
+    machine = world.machine("first")
+    machine.write("viz.py", SCRIPT.replace("(env)", "(env, version='{env:UNSET}')"))
+    ran = machine.python("viz.py")
+    assert ran.code == 1
+    assert f"UserWarning: file://{world.folder}/cache: the shared cache cannot be used: not a directory; " in ran.err
+    assert "UNSET" in ran.err
+
+
 # --- two at once
 
 
