@@ -155,8 +155,8 @@ class Sharing:
         """Publish these targets, which have been deployed, note what was used, and let go of the cache."""
         objects: dict[str, bytes] = {}
         if not self._project.manifest.cache.read_only and self._client.trouble is None:
-            for target in targets:
-                objects |= self._objects(target) if target in self._looked else {}
+            for target in self._publishable(targets):
+                objects |= self._objects(target)
             self._used |= objects.keys()  # they may have been there
             self._client.create({**objects, **self._note_of_use()})
         history.add(
@@ -173,6 +173,11 @@ class Sharing:
             ),
         )
         self._client.close()
+
+    def _publishable(self, targets: Iterable[str]) -> list[str]:
+        """Those that were looked for; none when something was installed meanwhile, which they may have loaded."""
+        found = [target for target in targets if target in self._looked]
+        return found if found and surroundings(self._project) == self._surroundings else []
 
     def _objects(self, name: str) -> dict[str, bytes]:
         """The objects of a target that the cache may lack: name -> sealed content."""

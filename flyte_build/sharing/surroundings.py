@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _INSTALLER = re.compile(r"^[^,]*\.dist-info/(RECORD|INSTALLER|REQUESTED|direct_url\.json|uv_\w+\.json)\b")
 """Lines of RECORD that tell how a distribution came here, not what is in it."""
+_SCRIPT = re.compile(r"/|(\.\./)+bin/")
 _LOOPBACK = re.compile(
     r"(^|/|@)(([\w-]+\.)*localhost|([\w-]+\.)+docker\.internal|127(\.\d+){3}|\[::1\]|0\.0\.0\.0)\.?(:|/|$)",
     re.IGNORECASE,
@@ -49,8 +50,8 @@ def contents(record: str) -> list[str]:
     return sorted(
         line
         for line in record.splitlines()
-        if not line.startswith(("../", "/")) and ".pyc," not in line and ".pth," not in line
-        if not _INSTALLER.match(line)
+        if ".pyc," not in line and ".pth," not in line
+        if not _INSTALLER.match(line) and not _SCRIPT.match(line)
     )
 
 

@@ -6,15 +6,18 @@ import sys
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 from msgspec.structs import replace
 
+from flyte_build import pipeline
 from flyte_build.cache.sealed import derived, seal, unseal
 from flyte_build.model import BackendSettings, ImageSettings
 from flyte_build.sharing import surroundings as surroundings_module
 from flyte_build.sharing.entries import is_output
 from flyte_build.sharing.pack import are_elsewhere
+from flyte_build.sharing.run import Sharing
 from flyte_build.sharing.surroundings import contents, is_loopback, machine_of, surroundings
 from flyte_build.steps import images
 from tests.checkout import Checkout
@@ -22,6 +25,7 @@ from tests.repository import MANIFEST, WORKFLOW
 
 RECORD = """\
 {scripts}
+../../../share/iniconfig/table,sha256=table,10
 iniconfig/__init__.py,sha256=code,10
 iniconfig/__pycache__/__init__.cpython-311.pyc,,
 iniconfig-2.0.0.dist-info/INSTALLER,sha256={installer},4
@@ -62,7 +66,9 @@ def test_the_same_distributions_elsewhere_by_another_installer_are_the_same(
 
 
 @pytest.mark.parametrize(
-    "changed", [{"version": "2.0.1"}, {"code": "other"}, {"metadata": "other"}], ids=["version", "code", "metadata"]
+    "changed",
+    [{"version": "2.0.1"}, {"code": "other"}, {"metadata": "other"}, {"table": "other"}],
+    ids=["version", "code", "metadata", "data"],
 )
 def test_other_distributions_are_told_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, str]
@@ -111,6 +117,7 @@ def test_another_python_or_platform_is_told_apart(
 def test_what_an_installer_notes_is_no_content() -> None:
     record = RECORD.format(scripts="../../../bin/x,sha256=x,1", installer="pip")
     assert contents(record) == [
+        "../../../share/iniconfig/table,sha256=table,10",
         "iniconfig-2.0.0.dist-info/METADATA,sha256=metadata,100",
         "iniconfig/__init__.py,sha256=code,10",
     ]
@@ -180,6 +187,30 @@ def test_an_image_that_only_this_machine_has_is_not_shared(
     plain = Checkout(tmp_path, {"deploy.toml": MANIFEST, "fraud.py": WORKFLOW}).project().manifest
     manifest = replace(plain, images=settings, backend=BackendSettings(endpoint=endpoint))
     assert are_elsewhere(result, manifest) is shared
+
+
+# --- publishing
+
+
+@pytest.mark.parametrize(("code", "published"), [("code", True), ("other", False)])
+def test_nothing_is_published_of_a_run_during_which_something_was_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, published: bool
+) -> None:
+    folder = installed(tmp_path / "env")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(folder)])
+    cache = f"[cache]\nurl = 'file://{tmp_path}/cache'\n"
+    checkout = Checkout(tmp_path / "a", {"deploy.toml": cache + dedent(MANIFEST), "fraud.py": WORKFLOW})
+    project = checkout.project()
+    target = project.manifest.targets["fraud"]
+    sharing = Sharing(project)
+    sharing.fetch([target])
+    for step in pipeline.STEPS:
+        pipeline.run(project, target, step)
+    (record,) = folder.glob("*/RECORD")
+    record.write_text(record.read_text().replace("=code", f"={code}"))
+    sharing.finish(["fraud"])
+    project.close()
+    assert (tmp_path / "cache" / "v1" / "local").exists() is published
 
 
 # --- objects
