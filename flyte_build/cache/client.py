@@ -30,9 +30,14 @@ class _Failed(Exception):
 class Client:
     """Calls to a shared cache, many at once. After the first trouble it is empty and takes nothing."""
 
-    def __init__(self, settings: CacheSettings, environ: Mapping[str, str]) -> None:
-        """Starts the helper, which gets ready while this process goes on."""
+    def __init__(self, settings: CacheSettings, environ: Mapping[str, str], *, limit: float = LIMIT) -> None:
+        """Starts the helper, which gets ready while this process goes on.
+
+        Args:
+            limit: seconds that one call may take. Listing all that a cache holds takes many requests.
+        """
         self.settings = settings
+        self._limit = limit
         self.trouble: CacheUnavailable | None = None
         self.received = 0
         self.sent = 0
@@ -95,7 +100,7 @@ class Client:
             for ask in numbered:
                 self._send(frame(ask))
             while len(answers) < len(asks):
-                answer = self._next(LIMIT + _GRACE)
+                answer = self._next(self._limit + _GRACE)
                 answers[answer.number] = answer
         except _Failed as silent:
             self._fail(str(silent))
@@ -121,7 +126,7 @@ class Client:
         while missing > 0:
             ready, _, _ = select.select([self._process.stdout], [], [], max(0.0, deadline - time.monotonic()))
             if not ready:
-                raise _Failed(f"no answer within {LIMIT:g} s")
+                raise _Failed(f"no answer within {self._limit:g} s")
             data = os.read(self._process.stdout.fileno(), 1 << 20)
             if not data:
                 raise _Failed("the process that asks it ended")

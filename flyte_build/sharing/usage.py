@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 AGE = re.compile(r"(\d{1,6})([dh])")
 """`30d` or `12h`."""
+_LIMIT = 120.0
+"""Seconds. The user waits for the answer, and a cache of many months has as many pages of names."""
 _SECONDS = {"d": 86_400, "h": 3_600}
 
 
@@ -55,7 +57,7 @@ def usage(project: Project, prune: str = "") -> Usage:
         raise CacheNotNamed(file=file)
     if prune and settings.read_only:
         raise CacheReadOnly(file=file)
-    client = Client(settings, project.environ)
+    client = Client(settings, project.environ, limit=_LIMIT)
     try:
         items = client.items(f"{FORMAT}/")
         old = _unused(client, items, time.time() - seconds(prune)) if prune else []

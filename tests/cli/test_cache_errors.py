@@ -15,6 +15,7 @@ from textwrap import dedent
 
 import pytest
 
+from flyte_build.cache import LIMIT
 from flyte_build.cache.client import Client
 from flyte_build.model import CacheSettings
 from tests.http_faults import Answerer, Reply, faulty_server, forward
@@ -231,6 +232,21 @@ def test_pruning_removes_what_no_recent_deploy_used(tmp_path: Path) -> None:
     ]
     new_machine(repository)
     assert "discovery from the shared cache" in repository.doit().err
+
+
+def test_looking_and_pruning_wait_longer_than_a_deploy_does(tmp_path: Path) -> None:
+    """A cache of many months has many pages of names."""
+    repository = cached(tmp_path, 'url = "./cache"')
+    repository.doit()
+    (note,) = (path for path in (tmp_path / "cache/v1/used").rglob("*") if path.is_file())
+    note.unlink()
+    os.mkfifo(note)
+    running = repository.start("cache", "prune=30d")
+    time.sleep(LIMIT + 3)
+    note.write_bytes(b"")  # so that reading ends
+    out, _ = running.communicate(timeout=60)
+    assert running.returncode == 0
+    assert "  removed   0 objects" in out
 
 
 @pytest.mark.error("CacheNotNamed")
