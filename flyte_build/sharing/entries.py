@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+import msgspec
 from msgspec.structs import replace
 
 from flyte_build import versions
-from flyte_build.cache.sealed import derived
+from flyte_build.cache.sealed import derived, unseal
 from flyte_build.model import Target, Value
 from flyte_build.sharing.surroundings import machine_of
 from flyte_build.state import trace as tracing
@@ -19,6 +20,8 @@ from flyte_build.steps import discover
 
 if TYPE_CHECKING:
     from flyte_build.project import Project
+
+_T = TypeVar("_T", bound=Value)
 
 FORMAT = "v1"
 QUESTIONS, LOCAL, DEPLOYED, USED = (f"{FORMAT}/{kind}" for kind in ("questions", "local", "deployed", "used"))
@@ -137,6 +140,17 @@ def deployed_object(static: bytes, answers: Traces, place: bytes) -> Sealed:
 
 def _sealed(folder: str, *parts: bytes) -> Sealed:
     return Sealed(name=f"{folder}/{derived('name', *parts).hex()}", key=derived("key", *parts))
+
+
+def opened(sealed: Sealed, data: bytes, kind: type[_T]) -> _T | None:
+    """What is in an object; None when it is not what was written under its name, or written by another version."""
+    content = unseal(sealed.key, data)
+    if content is None:
+        return None
+    try:
+        return msgspec.msgpack.decode(content, type=kind)
+    except msgspec.DecodeError:
+        return None
 
 
 def is_output(path: str) -> bool:

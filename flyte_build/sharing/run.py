@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from flyte_build.cache.client import Client
-from flyte_build.cache.sealed import derived, seal, unseal
+from flyte_build.cache.sealed import derived, seal
 from flyte_build.errors import CacheEntryDamaged, StepError
 from flyte_build.model import Target, Value
 from flyte_build.sharing import entries, history
@@ -138,10 +138,10 @@ class Sharing:
         """What is in an object; None when it is not there. One that was damaged is removed, to be made again."""
         if sealed.name not in found:
             return None
-        data = unseal(sealed.key, found[sealed.name])
-        if data is not None:
+        content = entries.opened(sealed, found[sealed.name], kind)
+        if content is not None:
             self._there.add(sealed.name)
-            return msgspec.msgpack.decode(data, type=kind)
+            return content
         self._there.discard(sealed.name)
         settings = self._project.manifest.cache
         if not settings.read_only:

@@ -314,13 +314,19 @@ def test_an_object_is_written_once(tmp_path: Path) -> None:
             client.close()
 
 
-def test_the_helper_ends_with_a_process_that_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("hangs", [False, True])
+def test_the_helper_ends_with_a_process_that_is_killed(tmp_path: Path, hangs: bool) -> None:
+    (tmp_path / "cache").mkdir()
+    if hangs:
+        os.mkfifo(tmp_path / "cache" / "hangs")  # nobody writes into it, so that reading never ends
     script = f"""
 import os, signal
 from flyte_build.cache.client import Client
+from flyte_build.cache.wire import Ask, frame
 from flyte_build.model import CacheSettings
 client = Client(CacheSettings(url="file://{tmp_path}/cache"), os.environ)
 client.create({{"a": b"b"}})
+client._send(frame(Ask(number=9, call="get", name="hangs")))
 print(client._process.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -15,10 +16,11 @@ from flyte_build import pipeline
 from flyte_build.cache.sealed import derived, seal, unseal
 from flyte_build.model import BackendSettings, ImageSettings
 from flyte_build.sharing import surroundings as surroundings_module
-from flyte_build.sharing.entries import is_output
+from flyte_build.sharing.entries import Entry, Sealed, Traces, is_output, opened
 from flyte_build.sharing.pack import are_elsewhere
 from flyte_build.sharing.run import Sharing
 from flyte_build.sharing.surroundings import contents, is_loopback, machine_of, surroundings
+from flyte_build.state.trace import Trace
 from flyte_build.steps import images
 from tests.checkout import Checkout
 from tests.repository import MANIFEST, WORKFLOW
@@ -230,6 +232,14 @@ def test_every_byte_of_a_sealed_object_counts() -> None:
     for place in range(len(sealed)):
         assert unseal(key, sealed[:place] + bytes([sealed[place] ^ 1]) + sealed[place + 1 :]) is None
         assert unseal(key, sealed[:place]) is None
+
+
+def test_an_object_of_another_version_counts_as_damaged() -> None:
+    sealed = Sealed(name="v1/questions/x", key=derived("key", b"answers"))
+    good = seal(sealed.key, msgspec.msgpack.encode(Traces(discover=Trace(), bundle=Trace())))
+    assert opened(sealed, good, Traces) == Traces(discover=Trace(), bundle=Trace())
+    assert opened(sealed, good, Entry) is None
+    assert opened(sealed, seal(sealed.key, b"\xc1"), Traces) is None
 
 
 def test_parts_and_purposes_are_kept_apart() -> None:
