@@ -64,6 +64,8 @@ def _outputs(step: str, receipt: Receipt) -> dict[str, str]:
 
 def _is_true_elsewhere(project: Project, target: Target, step: str, receipt: Receipt) -> bool:
     """Whether a receipt says something that does not stand on this machine or this checkout."""
+    if step == discover.NAME and _names_the_checkout(project, target):
+        return False
     if step in TRACED:
         return not (receipt.trace.opaque or receipt.trace.databases)
     if receipt.trace != Trace() or any(path.startswith(f"{project.folder}{os.sep}") for path in receipt.outputs):
@@ -71,6 +73,18 @@ def _is_true_elsewhere(project: Project, target: Target, step: str, receipt: Rec
     if step == "images" and not are_elsewhere(receipt.read(images.Result), project.manifest):
         return False
     return step != "deploy" or _stays_registered(project, target)
+
+
+def _names_the_checkout(project: Project, target: Target) -> bool:
+    """Whether what the code declares holds the path of this checkout, which is another elsewhere. No trace tells it."""
+    here = os.fsencode(project.folder)
+    for environment in discover.load(project, target).environments:
+        build = environment.image.build
+        if here in (build.dockerfile.encode() if build else b""):
+            return True
+        if any(here in part for task in environment.tasks for part in (task.spec, *task.triggers)):
+            return True
+    return False
 
 
 def _stays_registered(project: Project, target: Target) -> bool:

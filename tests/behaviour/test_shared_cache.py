@@ -317,6 +317,18 @@ def test_code_that_starts_a_process_is_not_shared(world: World) -> None:
 # --- when nothing is asked
 
 
+def test_a_target_that_names_its_checkout_is_not_shared(world: World) -> None:
+    first = world.machine("a")
+    first.write(
+        "fraud.py", first.read("fraud.py").replace('"STAGE": ', '"HERE": str(Path(__file__).parent), "STAGE": ')
+    )
+    assert first.ran() == REUSED
+    second = world.machine("b")
+    second.write("fraud.py", first.read("fraud.py"))
+    assert second.ran() == REUSED
+    assert first.left.version != second.left.version
+
+
 def test_a_run_with_nothing_to_do_does_not_ask_the_cache(world: World) -> None:
     machine = world.machine("first")
     machine.ran()
