@@ -152,10 +152,10 @@ def test_an_image_is_the_one_that_flyte_build_makes(name: str, engine: Engine, t
     repository.environ |= engine.record.environment
     repository.environ["PATH"] = f"{SCRIPTS}{os.pathsep}{repository.environ['PATH']}"  # `flyte build` asks uv
 
+    ours = repository.doit("deploy", timeout=600)  # before `flyte build`, which may leave a uv.lock in a project
+    assert ours.code == 0, ours.err
     theirs = repository.run(str(SCRIPTS / "flyte"), "--output-format", "json", "build", "it.py", "env", timeout=600)
     assert theirs.code == 0, theirs.out + theirs.err
     (uri,) = set(re.findall(rf"{re.escape(image)}:[\w.-]+", theirs.out + theirs.err))
-    ours = repository.doit("deploy", timeout=600)
-    assert ours.code == 0, ours.err
     spec = registered_in(repository.folder)[f"{image_name}.work"][-1].spec
     assert surveyed(engine, spec.task_template.container.image) == surveyed(engine, uri)
