@@ -101,7 +101,7 @@ def refused(code: Code, message: str) -> Iterator[None]:
 
 def flyte(server: RecordingServer, folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
     """The real CLI, with nothing of the machine's own settings."""
-    env = {"PATH": os.environ["PATH"], "HOME": str(folder), "COLUMNS": "400", "NO_COLOR": "1", "DO_NOT_TRACK": "1"}
+    env = {"PATH": os.environ["PATH"], "HOME": str(folder), "COLUMNS": "100000", "NO_COLOR": "1", "DO_NOT_TRACK": "1"}
     env |= {"PYTHONDONTWRITEBYTECODE": "1", "GIT_CEILING_DIRECTORIES": str(folder)}
     program = str(Path(sys.executable).with_name("flyte"))
     options = ["--endpoint", server.endpoint, "--insecure", "--no-progress", "--output-format", "json-raw"]

@@ -168,7 +168,7 @@ def flyte(endpoint: str, tmp_path: Path) -> Flyte:
             "PATH": os.environ["PATH"],
             "HOME": str(tmp_path),
             "NO_COLOR": "1",
-            "COLUMNS": "400",
+            "COLUMNS": "100000",
             "DO_NOT_TRACK": "1",
         }
         where = ["--endpoint", endpoint, "--insecure", "--no-progress", "--output-format", "json-raw"]
