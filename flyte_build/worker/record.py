@@ -209,8 +209,8 @@ class Recorder:
 
     # --- files
 
-    def read_source(self, path: str) -> bytes:
-        """Read a source file that is about to run, and record the very bytes."""
+    def read_source(self, path: str) -> tuple[bytes, str]:
+        """Read a source file that is about to run, and record the very bytes, which it gives with their digest."""
         path = os.path.abspath(path)
         with contextlib.suppress(OSError):  # it is for a message, and the disk may be full
             os.pwrite(self._progress, os.fsencode(path).ljust(4096, b"\0"), 0)
@@ -218,8 +218,8 @@ class Recorder:
             data = file.read()
         self._sources[path] = None
         self._note_reader(path)
-        self._files[path] = digest.of_bytes(data)
-        return data
+        content = self._files[path] = digest.of_bytes(data)
+        return data, content
 
     def record_stat(self, path: Any, *, content: bool) -> None:
         """Record what there is. With `content`, a file counts as read, since `stat` tells its size."""
