@@ -12,7 +12,7 @@ from typing import Protocol
 from flyte_build.model import CacheSettings, Value
 
 LIMIT = 3.0
-"""Seconds that one call may take."""
+"""Seconds that one call may take, and a run wait for the cache in all, beyond what many calls and bytes take."""
 
 
 class Item(Value, frozen=True):
@@ -46,6 +46,14 @@ class Bucket(Protocol):
     def delete(self, name: str) -> None:
         """Remove an object, if there is one."""
         ...
+
+
+def import_libraries(settings: CacheSettings) -> None:
+    """Import what `open_bucket` needs, which takes its time on a slow disk, and asks nobody."""
+    if not settings.url.startswith("file://"):
+        from flyte_build.cache.objects import import_libraries
+
+        import_libraries(settings)
 
 
 def open_bucket(settings: CacheSettings) -> Bucket:
