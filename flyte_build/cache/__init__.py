@@ -14,6 +14,9 @@ from flyte_build.model import CacheSettings, Value
 LIMIT = 3.0
 """Seconds that one call may take, and a run wait for the cache in all, beyond what many calls and bytes take."""
 
+PARTS = "parts"
+"""Where a folder keeps what is being written, and so what was when a process was killed. Other stores have none."""
+
 
 class Item(Value, frozen=True):
     """One object, as it is listed."""

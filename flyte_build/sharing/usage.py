@@ -6,7 +6,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from flyte_build.cache import Item
+from flyte_build.cache import PARTS, Item
 from flyte_build.cache.client import Client
 from flyte_build.errors import CacheNotNamed, CacheReadOnly
 from flyte_build.model import Value
@@ -85,11 +85,12 @@ def seconds(age: str) -> int:
 
 
 def _unused(client: Client, items: tuple[Item, ...], since: float) -> list[Item]:
-    """Objects that were neither written nor used after a time."""
+    """Objects that were neither written nor used after a time, and what was not written to its end."""
+    torn = [item for item in client.items(f"{PARTS}/") if item.modified < since]
     recent = [item.name for item in items if item.name.startswith(f"{USED}/") and item.modified >= since]
     notes = client.get(recent).values()
     used = {name for note in notes for name in note.decode(errors="replace").split("\n")}
-    return [item for item in items if item.modified < since and item.name not in used]
+    return [*torn, *(item for item in items if item.modified < since and item.name not in used)]
 
 
 def _holding(items: list[Item]) -> Holding:

@@ -22,7 +22,7 @@ from tests.http_faults import Answerer, Reply, faulty_server, forward
 from tests.moto_server import ENVIRONMENT, moto_server, s3_client
 from tests.processes import ends
 from tests.repository import MANIFEST, Ran, Repository, failures, small
-from tests.unprivileged import bound
+from tests.unprivileged import bound, without_hard_links
 
 CHECK = "check [cache] and the access to it"
 
@@ -171,6 +171,18 @@ def test_a_damaged_object_is_told(tmp_path: Path, lines: str, then: str) -> None
     assert (ran.code, warnings(ran)) == (0, [f"file://{tmp_path}/cache/{name}: the object was damaged; {then}"])
 
 
+def test_a_file_system_without_hard_links_holds_a_cache_too(tmp_path: Path) -> None:
+    repository = cached(tmp_path, 'url = "./cache"')
+    ran = repository.doit(under=without_hard_links())
+    assert (ran.code, warnings(ran)) == (0, [])
+    assert list((tmp_path / "cache/parts").iterdir()) == []
+    before = {path: path.read_bytes() for path in (tmp_path / "cache/v1").rglob("*") if path.is_file()}
+    assert len(before) == 3
+    new_machine(repository)
+    assert "discovery from the shared cache" in repository.doit(under=without_hard_links()).err
+    assert {path: path.read_bytes() for path in before} == before
+
+
 # --- `doit cache`
 
 
@@ -232,6 +244,23 @@ def test_pruning_removes_what_no_recent_deploy_used(tmp_path: Path) -> None:
     ]
     new_machine(repository)
     assert "discovery from the shared cache" in repository.doit().err
+
+
+def test_pruning_removes_what_was_half_written_long_ago(tmp_path: Path) -> None:
+    repository = cached(tmp_path, 'url = "./cache"')
+    repository.doit()
+    parts = tmp_path / "cache" / "parts"
+    assert list(parts.iterdir()) == []
+    for name in ("old", "new"):
+        (parts / name).write_bytes(b"half")
+    aged(parts, 40, lambda path: path.name == "old")
+    assert told(repository.doit("cache"))[1:4] == [
+        "  questions 1 object, SIZE",
+        "  local     1 object, SIZE",
+        "  deployed  0 objects, SIZE",
+    ]
+    assert told(repository.doit("cache", "prune=30d"))[1] == "  removed   1 object, SIZE"
+    assert [path.name for path in parts.iterdir()] == ["new"]
 
 
 def test_looking_and_pruning_wait_longer_than_a_deploy_does(tmp_path: Path) -> None:
