@@ -16,7 +16,7 @@ import msgspec
 
 from flyte_build.cache import LIMIT, Item
 from flyte_build.cache.wire import HEAD, Answer, Ask, frame, parse
-from flyte_build.errors import CacheUnavailable
+from flyte_build.errors import CacheGivenUp, CacheUnavailable
 from flyte_build.model import CacheSettings
 
 _START = 10.0
@@ -50,7 +50,7 @@ class Client:
         """
         self.settings = settings
         self._limit = limit
-        self.trouble: CacheUnavailable | None = None
+        self.trouble: CacheUnavailable | CacheGivenUp | None = None
         self.received = 0
         self.sent = 0
         """Bytes."""
@@ -75,7 +75,8 @@ class Client:
                 start_new_session=True,  # so that Ctrl-C comes to us alone
             )
         except OSError as error:
-            self.give_up(f"the process that asks it cannot start: {(error.strerror or str(error)).lower()}")
+            reason = f"the process that asks it cannot start: {(error.strerror or str(error)).lower()}"
+            self.give_up(CacheUnavailable(url=settings.url, reason=reason))
         else:
             self._send(frame(settings))
 
@@ -99,9 +100,9 @@ class Client:
     def delete(self, names: Iterable[str]) -> None:
         self._ask([Ask(number=0, call="delete", name=name) for name in names])
 
-    def give_up(self, reason: str) -> None:
-        """Go on without the cache. The first reason is the one that is told."""
-        self.trouble = self.trouble or CacheUnavailable(url=self.settings.url, reason=reason)
+    def give_up(self, trouble: CacheUnavailable | CacheGivenUp) -> None:
+        """Go on without the cache. The first trouble is the one that is told."""
+        self.trouble = self.trouble or trouble
         self.close()
 
     def close(self) -> None:
@@ -134,7 +135,7 @@ class Client:
                 answer = self._next()
                 answers[answer.number] = answer
         except _Failed as failed:
-            self.give_up(str(failed))
+            self.give_up(CacheUnavailable(url=self.settings.url, reason=str(failed)))
         return [] if self.trouble else [answers[number] for number in range(first, first + len(asks))]
 
     def _get_ready(self) -> None:

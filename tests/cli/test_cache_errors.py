@@ -13,11 +13,18 @@ from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
 
+import msgspec
 import pytest
 
 from flyte_build.cache import LIMIT
 from flyte_build.cache.client import Client
+from flyte_build.cache.sealed import seal
 from flyte_build.model import CacheSettings
+from flyte_build.sharing import entries
+from flyte_build.sharing.entries import Traces
+from flyte_build.sharing.surroundings import surroundings
+from flyte_build.state.trace import Trace
+from tests.checkout import Checkout
 from tests.http_faults import Answerer, Reply, faulty_server, forward
 from tests.moto_server import ENVIRONMENT, moto_server, s3_client
 from tests.processes import ends
@@ -147,6 +154,53 @@ def test_a_run_that_is_interrupted_while_the_cache_is_asked_ends_at_once_and_qui
     assert err.splitlines()[-1] == "interrupted; what had finished stays done"
     assert "Traceback" not in err
     assert warnings(Ran(0, out, err)) == []
+
+
+def poison(repository: Repository) -> None:
+    """Let the cache ask of the repository's target, under a name and a seal that are right, what cannot be answered."""
+    project = Checkout(repository.folder).project()
+    around = surroundings(project)
+    static = entries.static_key(project, project.manifest.targets["fraud"], around)
+    asked = Traces(discover=Trace(files={"no\0name": ""}), bundle=Trace())
+    sealed = entries.questions_object(around, static, asked)
+    path = repository.folder / "cache" / sealed.name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(seal(sealed.key, msgspec.msgpack.encode(asked)))
+
+
+@pytest.mark.error("CacheGivenUp")
+def test_what_fails_here_over_the_cache_is_told_once_and_the_deploy_succeeds(tmp_path: Path) -> None:
+    repository = cached(tmp_path, 'url = "./cache"')
+    poison(repository)
+    ran = repository.doit()
+    url = f"file://{tmp_path}/cache"
+    reason = "the run goes on without the shared cache, since something failed here: ValueError: embedded null byte"
+    assert (ran.code, warnings(ran)) == (0, [f"{url}: {reason}"])
+    assert "1 target: 1 done" in ran.err
+    assert not (tmp_path / "cache/v1/local").exists()
+    assert reason.rpartition(": ")[2] in repository.doit("cache").out
+
+
+@pytest.mark.error("StateUnwritable")
+def test_results_that_cannot_be_written_here_are_told_by_the_step_alone(tmp_path: Path) -> None:
+    repository = cached(tmp_path, 'url = "./cache"')
+    repository.doit()
+    shutil.rmtree(tmp_path / ".flyte-build/targets")
+    (tmp_path / ".flyte-build/targets").touch()
+    ran = repository.doit()
+    (failure,) = failures(ran).values()
+    assert (ran.code, warnings(ran)) == (1, [])
+    assert failure.startswith(f"{tmp_path}/.flyte-build/targets/fraud")
+
+
+def test_results_that_are_gone_before_they_are_published_fail_nothing(tmp_path: Path) -> None:
+    """Such as when another process cleans up in the state folder."""
+    repository = cached(tmp_path, 'url = "./cache"')
+    task = "def task_z():\n    return {'actions': ['rm -r .flyte-build/objects'], 'task_dep': ['deploy:fraud']}\n"
+    repository.write("dodo.py", f"{repository.read('dodo.py')}\n{task}")
+    ran = repository.doit("z")
+    assert (ran.code, warnings(ran)) == (0, [])
+    assert not (tmp_path / "cache/v1/local").exists()
 
 
 def damage(repository: Repository) -> str:
