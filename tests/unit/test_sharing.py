@@ -85,6 +85,29 @@ def test_a_folder_added_to_the_import_path_is_told_apart(tmp_path: Path, monkeyp
     assert seen(monkeypatch, tmp_path / "a", here) != seen(monkeypatch, tmp_path / "a", there)
 
 
+@pytest.mark.parametrize("name", ["sitecustomize.py", "copied.abi3.so", "copied/__init__.py"])
+def test_a_module_of_no_distribution_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    here, there = installed(tmp_path / "env"), installed(tmp_path / "env2")
+    (there / name).parent.mkdir(exist_ok=True)
+    (there / name).write_text("LIMIT = 1\n")
+    assert seen(monkeypatch, tmp_path / "a", here) != seen(monkeypatch, tmp_path / "a", there)
+    (here / name).parent.mkdir(exist_ok=True)
+    (here / name).write_text("LIMIT = 1\n")
+    assert seen(monkeypatch, tmp_path / "a", here) == seen(monkeypatch, tmp_path / "b", there)
+    if "/" not in name:
+        (there / name).write_text("LIMIT = 2\n")
+        assert seen(monkeypatch, tmp_path / "a", here) != seen(monkeypatch, tmp_path / "a", there)
+
+
+def test_what_a_distribution_lists_and_what_python_compiles_is_of_that_distribution(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = installed(tmp_path / "env"), installed(tmp_path / "env2")
+    (there / "iniconfig").mkdir()
+    (there / "__pycache__").mkdir()
+    assert seen(monkeypatch, tmp_path / "a", here) == seen(monkeypatch, tmp_path / "a", there)
+
+
 def test_a_checkout_that_is_installed_as_editable_is_the_same_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
