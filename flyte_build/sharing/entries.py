@@ -99,8 +99,7 @@ def static_key(project: Project, target: Target, surroundings: str) -> bytes:
     portable = replace(discover.key(project, target), python="", installed_distributions="")
     table = replace(target, name="", version="", load_timeout=300)
     images = project.manifest.images
-    machine = machine_of(images.registry)
-    return derived("static", surroundings.encode(), portable.json(), table.json(), images.json(), machine.encode())
+    return derived("static", surroundings.encode(), portable.json(), table.json(), images.json())
 
 
 def place_key(project: Project, target: Target) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import namedtuple
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from flyte_build import pipeline
 from flyte_build.cache.sealed import derived, seal, unseal
 from flyte_build.model import BackendSettings, ImageSettings
 from flyte_build.sharing import surroundings as surroundings_module
-from flyte_build.sharing.entries import Entry, Sealed, Traces, is_output, opened
+from flyte_build.sharing.entries import Entry, Sealed, Traces, is_output, opened, place_key, static_key
 from flyte_build.sharing.pack import are_elsewhere
 from flyte_build.sharing.run import Sharing
 from flyte_build.sharing.surroundings import contents, is_loopback, machine_of, surroundings
@@ -182,6 +183,19 @@ def test_machines_made_from_one_image_are_told_apart(monkeypatch: pytest.MonkeyP
     later = f"1 (init) {' '.join(map(str, range(50)))}"
     monkeypatch.setattr(surroundings_module, "_text", lambda path: later if str(path) == place else read(path))
     assert machine_of("localhost") != here
+
+
+def test_what_is_found_in_a_registry_of_this_machine_hinders_no_sharing_of_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The images' own results say where they are: see `are_elsewhere`."""
+    tables = '[flyte]\nendpoint = "dns:///localhost:8090"\n[images]\nregistry = "localhost:5000"\n'
+    project = Checkout(tmp_path, {"deploy.toml": tables + dedent(MANIFEST), "fraud.py": WORKFLOW}).project()
+    target = project.manifest.targets["fraud"]
+    here = static_key(project, target, ""), place_key(project, target)
+    monkeypatch.setattr("os.uname", lambda: os.uname_result(("Linux", "another", "6", "1", "x86_64")))
+    there = static_key(project, target, ""), place_key(project, target)
+    assert (here[0] == there[0], here[1] == there[1]) == (True, False)
 
 
 def built(uri: str) -> images.Result:
