@@ -143,7 +143,9 @@ class Sharing:
                     what = "" if deployed else "discovery "
                     self._reused[target] = f"{what}from the shared cache: {entry.origin}"
                     self._found[deployed] += 1
-                    self._used |= {sealed.name, self._questions(target, traces).name}
+                    # also what a machine will ask for that deploys elsewhere
+                    local = self._looked[target].entry(traces, deployed=False)
+                    self._used |= {sealed.name, local.name, self._questions(target, traces).name}
                     break
 
     def _questions(self, target: str, traces: Traces) -> Sealed:

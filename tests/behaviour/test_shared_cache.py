@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from connectrpc.code import Code
 
 from flyte_build.cache.client import Client
 from flyte_build.model import CacheSettings
+from flyte_build.sharing.entries import KINDS
 from flyte_build.state.trace import variable_digest
 from tests.archives import noise
 from tests.checkout import Checkout, Left
@@ -155,6 +157,18 @@ def test_registrations_in_an_embedded_control_plane_are_made_here_and_the_discov
     checkout = Checkout(second.folder)
     assert checkout.registered("fraud") == checkout.left("fraud").specs
     assert (second.left.version, second.left.bundle) == (first.left.version, first.left.bundle)
+
+
+def test_what_a_machine_reused_whole_stays_for_one_that_deploys_elsewhere(world: World) -> None:
+    world.machine("first").ran()
+    long_ago = time.time() - 40 * 86_400
+    for path in world.objects():
+        os.utime(path, (long_ago, long_ago))
+    assert world.machine("second").ran() == set()
+    ran = world.machine("third").doit("cache", "prune=30d")
+    assert ran.code == 0
+    assert [len(world.objects(kind)) for kind in KINDS] == [1, 1, 1, 1]
+    assert world.machine("fourth").ran("domain=production") == {"upload", "serialize", "deploy"}
 
 
 def test_another_domain_reuses_the_discovery_and_registers(world: World) -> None:

@@ -273,11 +273,14 @@ def test_the_cache_and_what_it_gave_are_shown(tmp_path: Path) -> None:
 
 
 def aged(folder: Path, days: int, chosen: Callable[[Path], bool] = lambda _: True) -> None:
-    """Date objects back."""
+    """Date objects back, and with them the days of the notes."""
     then = time.time() - days * 86_400
-    for path in folder.rglob("*"):
-        if path.is_file() and chosen(path):
-            os.utime(path, (then, then))
+    for path in [each for each in folder.rglob("*") if each.is_file() and chosen(each)]:
+        os.utime(path, (then, then))
+        if path.parts[-3] == "used":
+            day = path.parents[1] / time.strftime("%Y-%m-%d", time.gmtime(then))
+            day.mkdir(exist_ok=True)
+            path.rename(day / path.name)
 
 
 def test_pruning_removes_what_no_recent_deploy_used(tmp_path: Path) -> None:
@@ -298,6 +301,15 @@ def test_pruning_removes_what_no_recent_deploy_used(tmp_path: Path) -> None:
     ]
     new_machine(repository)
     assert "discovery from the shared cache" in repository.doit().err
+
+
+def test_what_was_used_today_is_not_pruned_though_its_note_is_of_this_morning(tmp_path: Path) -> None:
+    repository = cached(tmp_path, 'url = "./cache"')
+    repository.doit()
+    then = time.time() - 60 * 86_400
+    for path in (tmp_path / "cache").rglob("*"):
+        os.utime(path, (then, then))
+    assert told(repository.doit("cache", "prune=0h"))[1] == "  removed   0 objects, SIZE"
 
 
 def test_pruning_removes_what_was_half_written_long_ago(tmp_path: Path) -> None:
