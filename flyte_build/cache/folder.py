@@ -9,12 +9,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from flyte_build.cache import PARTS, Item, Trouble
+from flyte_build.cache import FORMAT, PARTS, Item, Trouble
+from flyte_build.state.folder import CACHEDIR_TAG
 
 
 @dataclass(frozen=True)
 class Folder:
     root: str
+
+    def mark(self) -> None:
+        """Say that this is a cache, where that can be written: a checkout that it is in leaves it out of its bundles.
+
+        From then on nothing comes or goes directly in it, which whoever leaves it out has looked at.
+        """
+        with contextlib.suppress(OSError):
+            for name in (FORMAT, PARTS):
+                os.makedirs(self._path(name), exist_ok=True)
+            with open(self._path("CACHEDIR.TAG"), "xb") as file:
+                file.write(CACHEDIR_TAG)
 
     def items(self, prefix: str) -> list[Item]:
         """See `Bucket.items`."""

@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from flyte_build import versions
+from flyte_build.cache import FORMAT
 from flyte_build.cache.sealed import derived, unseal
 from flyte_build.model import Target, Value
 from flyte_build.sharing.surroundings import machine_of
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T", bound=Value)
 
-FORMAT = "v1"
 QUESTIONS, LOCAL, DEPLOYED, USED = (f"{FORMAT}/{kind}" for kind in ("questions", "local", "deployed", "used"))
 KINDS = ("questions", "local", "deployed", "used")
 TRACED = ("discover", "bundle")

@@ -6,12 +6,12 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from flyte_build.cache import PARTS, Item
+from flyte_build.cache import FORMAT, PARTS, Item
 from flyte_build.cache.client import Client
 from flyte_build.errors import CacheNotNamed, CacheReadOnly
 from flyte_build.model import Value
 from flyte_build.sharing import history
-from flyte_build.sharing.entries import FORMAT, KINDS, USED
+from flyte_build.sharing.entries import KINDS, USED
 
 if TYPE_CHECKING:
     from flyte_build.project import Project

@@ -237,6 +237,15 @@ def test_a_file_system_without_hard_links_holds_a_cache_too(tmp_path: Path) -> N
     assert {path: path.read_bytes() for path in before} == before
 
 
+@pytest.mark.parametrize("style", ['environment = "env"\ncopy_style = "all"', "recursive = true"])
+def test_a_cache_in_the_checkout_is_no_part_of_it(tmp_path: Path, style: str) -> None:
+    repository = cached(tmp_path, 'url = "./cache"')
+    path = "fraud.py" if "all" in style else "."
+    repository.write("deploy.toml", f'[cache]\nurl = "./cache"\n[targets.fraud]\npath = "{path}"\n{style}\n')
+    assert "1 target: 1 done" in repository.doit().err
+    assert "1 target: 1 fresh" in repository.doit().err
+
+
 # --- `doit cache`
 
 
