@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from typing import TYPE_CHECKING, TypeVar
@@ -155,3 +156,14 @@ def opened(sealed: Sealed, data: bytes, kind: type[_T]) -> _T | None:
 def is_output(path: str) -> bool:
     """Whether an entry may bring this file: what comes from elsewhere is written nowhere but there."""
     return _OUTPUT.fullmatch(path) is not None
+
+
+def may_stand_on(path: str, content: str) -> bool:
+    """Whether a receipt from elsewhere may name this file, of which this is the digest, as its output.
+
+    One of the user's, or another result of this checkout, must not: an output that changed is removed. A file outside,
+    such as a bundle in a store, is watched alone.
+    """
+    if path.startswith("objects/"):
+        return path == f"objects/{content}"
+    return is_output(path) or (os.path.isabs(path) and os.path.normpath(path) == path)
