@@ -54,11 +54,11 @@ def forge(world: World, machine: Machine, change: Callable[[Entry], Entry]) -> N
         path.write_bytes(seal(sealed.key, msgspec.msgpack.encode(change(entry))))
 
 
-def with_output(entry: Entry, path: str, content: bytes) -> Entry:
-    """The bundle's receipt names one more file as its own."""
-    shared = entry.receipts["bundle"]
+def with_output(entry: Entry, step: str, path: str, content: bytes) -> Entry:
+    """A step's receipt names one more file as its own."""
+    shared = entry.receipts[step]
     outputs = {**shared.outputs, path: digest.of_bytes(content)}
-    receipts = {**entry.receipts, "bundle": replace(shared, outputs=outputs)}
+    receipts = {**entry.receipts, step: replace(shared, outputs=outputs)}
     return replace(entry, receipts=receipts, files={**entry.files, path: content})
 
 
@@ -67,7 +67,7 @@ def test_no_entry_makes_a_file_of_the_user_an_output_that_is_removed(world: Worl
     first, second = world.machine("first"), world.machine("second")
     first.ran()
     place = path.format(folder=second.folder)
-    forge(world, first, lambda entry: with_output(entry, place, (second.folder / "rates.csv").read_bytes()))
+    forge(world, first, lambda entry: with_output(entry, "bundle", place, (second.folder / "rates.csv").read_bytes()))
     assert "bundle" in second.ran()
     (second.folder / "rates.csv").write_text("a,3\n")
     second.ran()
@@ -84,7 +84,7 @@ def test_no_entry_writes_over_a_result_of_this_checkout(world: World) -> None:
 
     def change(entry: Entry) -> Entry:
         for path in before:
-            entry = with_output(entry, f"objects/{path.name}", b"forged")
+            entry = with_output(entry, "discover", f"objects/{path.name}", b"forged")
         return entry
 
     forge(world, first, change)
