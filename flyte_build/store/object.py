@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -21,6 +20,7 @@ from flyte_build.errors import (
     StoreUnreachable,
 )
 from flyte_build.model import Bundle, StoreSettings, Upload, Value
+from flyte_build.once import once
 from flyte_build.state import digest
 from flyte_build.store import Progress, child
 from flyte_build.store.redact import redact
@@ -92,7 +92,7 @@ class ObjectStore:
     retries: Retries = STANDARD
     connect: Callable[[StoreSettings, Retries], Bucket] = connect
 
-    @cached_property
+    @once
     def bucket(self) -> Bucket:
         return self.connect(self.settings, self.retries)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -18,6 +17,7 @@ from flyte_build.errors import (
     StoreUnreachable,
 )
 from flyte_build.model import Bundle, StoreSettings, Upload
+from flyte_build.once import once
 from flyte_build.state import digest
 from flyte_build.store import Progress, child
 from flyte_build.store.redact import redact
@@ -54,7 +54,7 @@ class S3Store:
     settings: StoreSettings
     read_timeout: float = READ_TIMEOUT
 
-    @cached_property
+    @once
     def client(self) -> Any:
         import boto3.session
         from botocore.config import Config

@@ -8,7 +8,6 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
@@ -23,6 +22,7 @@ from flyte_build.errors import (
     UploadUrlExpired,
 )
 from flyte_build.model import Bundle, Upload, Value
+from flyte_build.once import once
 from flyte_build.store import Progress, UploadLocation, UploadLocations
 from flyte_build.store.redact import redact
 
@@ -65,7 +65,7 @@ class SignedStore:
     read_timeout: float = READ_TIMEOUT
     sleep: Callable[[float], None] = time.sleep
 
-    @cached_property
+    @once
     def client(self) -> httpx.Client:
         """Kept: reading the certificates takes as long as a small upload. Safe to share between threads."""
         import httpx
