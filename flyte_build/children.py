@@ -1,4 +1,4 @@
-"""Commands that run for a step, which may be in any thread, so that Ctrl-C, which comes to the main one, ends them."""
+"""Commands that run for a step, which may be in any thread, and end with this process, however it ends."""
 
 from __future__ import annotations
 
@@ -6,35 +6,91 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
+import weakref
 from collections.abc import Iterator
 from typing import IO, Any
 
-_running: set[subprocess.Popen[bytes]] = set()
+_GUARDED = """
+{ read -r _; kill -KILL 0; } <&2 >/dev/null 2>&1 &
+"$@" 2>&1
+status=$?
+{ kill -KILL $!; wait $!; } >/dev/null 2>&1
+exit $status
+"""
+"""Runs a command beside a watcher of a pipe, which comes as standard error and whose other end this process holds.
+
+When that closes, which the system sees to even after `kill -9`, the watcher kills the command with itself.
+"""
 
 
-@contextlib.contextmanager
-def started(command: list[str], *, environ: dict[str, str], stdin: int | IO[Any]) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command in this block, with what it says on one pipe. An error in the block, or Ctrl-C, ends the command.
+class Children:
+    """Commands that can be ended together. Any number of threads may run some."""
 
-    It has a session of its own, so that Ctrl-C comes to this process alone, which ends it once.
-    """
-    with subprocess.Popen(
-        command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environ, start_new_session=True
-    ) as process:
-        _running.add(process)
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._starting = threading.Lock()
+        self._over = False
+        _groups.add(self)
+
+    @contextlib.contextmanager
+    def started(
+        self, command: list[str], *, environ: dict[str, str], stdin: int | IO[Any]
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """Run a command in this block, with what it says on one pipe. An error in the block ends the command.
+
+        It has a session of its own, so that Ctrl-C comes to this process alone, which ends it once.
+
+        Raises:
+            KeyboardInterrupt: `end` was called.
+        """
+        watched, ours = os.pipe()
         try:
-            yield process
-        except BaseException:
-            _end(process)
-            raise
+            with self._start(command, environ, stdin, watched) as process:
+                try:
+                    yield process
+                except BaseException:
+                    _end(process)
+                    raise
+                finally:
+                    self._running.discard(process)
         finally:
-            _running.discard(process)
+            os.close(ours)
+        if self._over:
+            raise KeyboardInterrupt
+
+    def end(self) -> None:
+        """End all that run, do not wait for it, and let no other begin."""
+        with self._starting:
+            self._over = True
+            for process in tuple(self._running):
+                _end(process)
+
+    def _start(
+        self, command: list[str], environ: dict[str, str], stdin: int | IO[Any], watched: int
+    ) -> subprocess.Popen[bytes]:
+        guarded = ["/bin/sh", "-c", _GUARDED, "sh", *command]
+        out = subprocess.PIPE
+        try:
+            with self._starting:
+                if self._over:
+                    raise KeyboardInterrupt
+                process = subprocess.Popen(
+                    guarded, stdin=stdin, stdout=out, stderr=watched, env=environ, start_new_session=True
+                )
+                self._running.add(process)
+        finally:
+            os.close(watched)
+        return process
+
+
+_groups: weakref.WeakSet[Children] = weakref.WeakSet()
 
 
 def end_all() -> None:
-    """End all that run, and do not wait for it."""
-    for process in tuple(_running):
-        _end(process)
+    """End all commands of this process, and do not wait for it."""
+    for group in tuple(_groups):
+        group.end()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -13,6 +13,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -333,6 +334,8 @@ def _tell_waiting(holder: Holder) -> None:
 
 def _run(target: str, step: str) -> dict[str, Any] | TaskFailed:
     def run() -> pipeline.Done:
+        # With `-n 0` doit runs steps in the main thread, and in any other case in others.
+        project().one_by_one = threading.current_thread() is threading.main_thread()
         with project().working_alone(_tell_waiting):  # as it does already, but where `-a` spared the question
             return pipeline.run(project(), project().manifest.targets[target], step)
 

@@ -251,6 +251,16 @@ class Upload(Value, frozen=True):
     sent: bool
 
 
+class Progress(Value, frozen=True):
+    """A line that a running step has to say."""
+
+    step: str
+    target: str
+    image: str
+    """URI of the image whose build says it."""
+    line: str
+
+
 class Registration(Value, frozen=True):
     """One task, bound and ready to be sent."""
 

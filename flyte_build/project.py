@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from flyte_build import git
 from flyte_build.errors import StateUnwritable
-from flyte_build.model import Target, Value
+from flyte_build.model import Progress, Target, Value
 from flyte_build.state import digest, receipts
 from flyte_build.state.files import FileIndex
 from flyte_build.state.folder import NAME, StateFolder
@@ -56,8 +56,10 @@ class Project:
         self.index = FileIndex(self.state.index)
         self.environ = environ
         self.variables = variables
-        self.show: Callable[[str, str, str], None] = lambda _step, _target, _line: None
-        """Told each line that a running step has to say of its progress."""
+        self.show: Callable[[Progress], None] = lambda _: None
+        """Told what a running step has to say of its progress. Called in any thread."""
+        self.one_by_one = False
+        """Whether nothing is to be done at the same time as something else."""
         self.lock = lock_of(self.state.lock)
         self._resolved: dict[str, Path] = {}
         self._open: dict[tuple[int, str], Any] = {}
@@ -173,15 +175,18 @@ class Project:
 
     def backend(self) -> Backend:
         """The control plane, opened at the first use and shared by all targets of this process."""
-        return self._opened("backend", self._open_backend)
+        return self.opened("backend", self._open_backend)
 
     def store(self) -> Store:
         """Where bundles go, likewise."""
-        return self._opened("store", self._open_store)
+        return self.opened("store", self._open_store)
 
     def close(self) -> None:
         """Let go of connections. They are opened again when they are needed."""
         self._open.pop((os.getpid(), "store"), None)
+        workshop = self._open.pop((os.getpid(), "workshop"), None)
+        if workshop is not None:
+            workshop.close()
         backend = self._open.pop((os.getpid(), "backend"), None)
         if backend is not None:
             atexit.unregister(backend.close)
@@ -200,7 +205,8 @@ class Project:
         settings = self.manifest.store
         return open_store(settings, self.backend() if settings.url == "backend" else None)
 
-    def _opened(self, name: str, open_: Callable[[], _O]) -> _O:
+    def opened(self, name: str, open_: Callable[[], _O]) -> _O:
+        """What is made at the first use and shared by all targets of this process."""
         # A forked doit worker must not share its parent's connections; threads do.
         key = (os.getpid(), name)
         with self._opening:

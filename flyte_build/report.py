@@ -319,10 +319,14 @@ class _Text:
             self._err.write(f"{line}\n")
         self._err.flush()
 
-    def _progress(self, step: str, target: str, line: str) -> None:
-        """On a terminal the newest line; elsewhere, where nothing is written over, the steps of a build alone."""
+    def _progress(self, step: str, target: str, image: str, line: str) -> None:
+        """On a terminal the newest line; elsewhere, where nothing is written over, the steps of a build alone.
+
+        Each line names its image, without registry and tag: several are built at the same time.
+        """
         if self._live or _BUILD_STEP.match(line):
-            self._running(f"{step:<10}{target}  {line}")
+            name = image.rpartition("/")[2].partition(":")[0]
+            self._running(f"{step:<10}{target}  {name}: {line}")
 
     def _waiting(self, holder: str, **_fields: Any) -> None:
         self._line(waiting_text(holder))
@@ -397,12 +401,12 @@ def waiting_text(holder: str) -> str:
     return f"waiting for {holder}; `wait=false` fails at once instead"
 
 
-def progress_writer(output: str) -> Callable[[str, str, str], None]:
-    """What to tell each line that a running step says of its progress: (step, target, line)."""
+def progress_writer(output: str) -> Callable[[Any], None]:
+    """What to tell each `Progress` of a running step."""
     writer: _Text | _JsonLines = _JsonLines(sys.stdout) if output == "jsonl" else _Text(sys.stderr)
 
-    def show(step: str, target: str, line: str) -> None:
-        writer.write({"event": "progress", "step": step, "target": target, "line": line})
+    def show(progress: Any) -> None:
+        writer.write({"event": "progress", **msgspec.structs.asdict(progress)})
 
     return show
 

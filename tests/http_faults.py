@@ -80,6 +80,8 @@ _HOP = ("connection", "transfer-encoding", "content-length", "date", "server")
 class FaultyServer:
     url: str
     requests: list[Request]
+    connections: int = 0
+    """How many were made."""
 
     @property
     def asked(self) -> list[str]:
@@ -91,9 +93,15 @@ class FaultyServer:
 def faulty_server(answerer: Answerer) -> Iterator[FaultyServer]:
     requests: list[Request] = []
     stopped = threading.Event()
+    counting = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            super().setup()
+            with counting:
+                faulty.connections += 1
 
         def respond(self) -> None:
             length = int(self.headers.get("content-length") or 0)
@@ -147,10 +155,11 @@ def faulty_server(answerer: Answerer) -> Iterator[FaultyServer]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    faulty = FaultyServer(f"http://127.0.0.1:{server.server_port}", requests)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
-        yield FaultyServer(f"http://127.0.0.1:{server.server_port}", requests)
+        yield faulty
     finally:
         stopped.set()
         server.shutdown()

@@ -6,9 +6,10 @@ A build is a run that ends as the test says. What a builder would read is read: 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -29,13 +30,23 @@ from flyteidl2.workflow.run_definition_pb2 import ActionDetails
 
 from flyte_build.backend import rules
 from flyte_build.backend.database import Database, now
+from flyte_build.backend.remote import RemoteBackend
 from flyte_build.backend.server import Application, Receive, Scope, Send
 from flyte_build.backend.services import DataProxy
 from flyte_build.backend.task_table import deploy
+from flyte_build.builders.remote import RemoteBuilder
+from flyte_build.model import BackendSettings
 from tests.recording import Recorder, RecordingServer
 
 BACKEND_REGISTRY = "registry.example.com"
 _TEXTS = {"spec": str, "context": str | None, "target_image": str}
+
+
+@contextlib.contextmanager
+def image_builder(settings: BackendSettings, **how: Any) -> Iterator[RemoteBuilder]:
+    """A builder with a client of its own."""
+    with contextlib.closing(RemoteBackend(settings)) as backend:
+        yield RemoteBuilder(settings, backend, **how)
 
 
 @dataclass(frozen=True)

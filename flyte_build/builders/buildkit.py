@@ -13,12 +13,14 @@ import tarfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from flyte_build import children, errors
+from flyte_build import errors
 from flyte_build.builders.engine import Engine
 from flyte_build.builders.failures import Doing, failure
+from flyte_build.children import Children
 from flyte_build.images.naming import DOCKERFILE, NamedBuild
 from flyte_build.model import BuildSecret, Value
 
@@ -82,12 +84,22 @@ def _secret_option(secret: BuildSecret, uri: str, environ: Mapping[str, str]) ->
 # --- effects
 
 
-def build_and_push(engine: Engine, request: Request, environ: Mapping[str, str], show: Show) -> None:
+@dataclass(frozen=True)
+class Site:
+    """Where a build's commands run."""
+
+    engine: Engine
+    environ: Mapping[str, str]
+    children: Children
+
+
+def build_and_push(site: Site, request: Request, show: Show) -> None:
     """Build an image and push it.
 
     Raises:
         StepError: it cannot be built or pushed.
     """
+    engine, environ = site.engine, site.environ
     build = request.build
     options = secret_options(build, environ)
     hidden = sorted(_secret_values(options, environ), key=len, reverse=True)  # one may hold another
@@ -107,7 +119,7 @@ def build_and_push(engine: Engine, request: Request, environ: Mapping[str, str],
             commands.append(("push", [engine.command, "push", build.uri]))
         for doing, command in commands:
             sent = _sent(request) if doing == "build" else iter(())
-            output = _run(command, sent, environ, tell)
+            output = _run(site, command, sent, tell)
             if output is not None:
                 raise failure(build, output, doing=doing, log=request.log)
 
@@ -126,14 +138,13 @@ def _sent(request: Request) -> Iterator[bytes]:
             yield chunk
 
 
-def _run(
-    command: list[str], sent: Iterator[bytes], environ: Mapping[str, str], tell: Callable[[str], str]
-) -> str | None:
+def _run(site: Site, command: list[str], sent: Iterator[bytes], tell: Callable[[str], str]) -> str | None:
     """Run a command with its standard input. Gives what it said if it failed, None if not.
 
     `tell` is told each line as it comes, and gives it without secrets.
     """
-    with children.started(command, environ={**environ, "DOCKER_BUILDKIT": "1"}, stdin=subprocess.PIPE) as process:
+    environ = {**site.environ, "DOCKER_BUILDKIT": "1"}
+    with site.children.started(command, environ=environ, stdin=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         feeder = threading.Thread(target=_feed, args=(process.stdin, sent), daemon=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping
 
 from flyte_build import errors
@@ -23,29 +24,43 @@ class Engine(Value, frozen=True):
     buildx: bool
 
 
-def find(build: NamedBuild, environ: Mapping[str, str]) -> Engine:
-    """The engine that answers, and the first client on the PATH that can build.
+class Engines:
+    """Looks for an engine once, however many images are built with it. Threads may share it."""
 
-    Raises:
-        StepError: there is none, it does not answer, or nothing can build for these platforms.
-    """
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self._looking = threading.Lock()
+        self._found: Engine | None = None
+
+    def find(self, build: NamedBuild) -> Engine:
+        """The engine that answers, and the first client on the PATH that can build.
+
+        Raises:
+            StepError: there is none, it does not answer, or nothing can build for these platforms.
+        """
+        with self._looking:
+            self._found = self._found or _find(build.uri, self._environ)
+        if len(build.platforms) > 1 and not self._found.buildx:
+            reason = "there is no buildx, without which an image can be built for one platform only"
+            raise errors.SeveralPlatforms(uri=build.uri, platforms=build.platforms, reason=reason)
+        return self._found
+
+
+def _find(uri: str, environ: Mapping[str, str]) -> Engine:
     clients = list(_clients(environ))
     if not clients:
-        raise errors.DockerMissing(uri=build.uri)
+        raise errors.DockerMissing(uri=uri)
     asked = _ask(environ, clients[0], "version", "--format={{.Server.Version}}")
     if asked.returncode:
         reason = asked.stderr.strip().splitlines()[-1] if asked.stderr.strip() else "it said nothing"
         kind = errors.EngineForbidden if "permission denied" in reason.lower() else errors.EngineUnreachable
-        raise kind(uri=build.uri, reason=reason.rstrip("."))
+        raise kind(uri=uri, reason=reason.rstrip("."))
     for client in clients:
         if _ask(environ, client, "buildx", "version").returncode == 0:
             return Engine(command=client, buildx=True)
     older = next((client for client in clients if _has_buildkit(client, environ)), None)
     if older is None:
-        raise errors.BuildxMissing(uri=build.uri, command=clients[0])
-    if len(build.platforms) > 1:
-        reason = "there is no buildx, without which an image can be built for one platform only"
-        raise errors.SeveralPlatforms(uri=build.uri, platforms=build.platforms, reason=reason)
+        raise errors.BuildxMissing(uri=uri, command=clients[0])
     return Engine(command=older, buildx=False)
 
 

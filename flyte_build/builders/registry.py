@@ -8,13 +8,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import shutil
+import threading
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from flyte_build.images.references import DOCKER_HUB, Reference
 from flyte_build.model import Value
+from flyte_build.once import once
 
 if TYPE_CHECKING:
     import httpx
@@ -33,6 +35,7 @@ _HUB_HOST = "registry-1.docker.io"
 _HUB_LOGIN = "https://index.docker.io/v1/"
 _LOOPBACK = re.compile(r"^(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?$")
 _USUAL = {"linux/arm64/v8": "linux/arm64", "linux/amd64/v1": "linux/amd64", "linux/arm": "linux/arm/v7"}
+_VERSION_HEADER = "docker-distribution-api-version"
 _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -50,29 +53,120 @@ class Unknown(Value, frozen=True, tag="unknown"):
     reason: str
 
 
-Answer = Found | Absent | Unknown
+class Elsewhere(Value, frozen=True, tag="elsewhere"):
+    """What answers there is no registry."""
+
+    address: str
+    """Of the manifest that was asked for."""
+    said: str
+    """Status and kind of the answer."""
+
+
+Answer = Found | Absent | Unknown | Elsewhere
+_Address = tuple[str, str]
+"""A registry, and a repository in it."""
 
 
 class _Refused(Exception):
     """An answer that says nothing of whether the image is there."""
 
 
-def ask(reference: Reference, sleep: Callable[[float], None] = time.sleep) -> Answer:
-    """Whether a registry has an image, under which digest, and for which platforms."""
-    import httpx
+class _NoRegistry(Exception):
+    """An answer that no registry gives."""
 
-    with httpx.Client(timeout=TIMEOUT, follow_redirects=True) as client:
-        registry = _Registry(client, reference, sleep)
+    def __init__(self, address: str, said: str) -> None:
+        super().__init__(address, said)
+        self.address, self.said = address, said
+
+
+class Registries:
+    """All registries that a run asks, over connections that are kept, and with one login each. Threads may share it."""
+
+    def __init__(self, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._sleep = sleep
+        self._authorizations: dict[_Address, dict[str, str]] = {}
+        self._logins: dict[str, dict[str, str]] = {}
+        self._reading_logins = threading.Lock()
+        self._gone: dict[str, Unknown] = {}
+        """Registries that did not answer, however often they were asked: there is no use in asking anything more."""
+
+    def ask(self, reference: Reference) -> Answer:
+        """Whether a registry has an image, under which digest, and for which platforms."""
+        import httpx
+
+        if gone := self._gone.get(reference.registry):
+            return gone
+        registry = _Registry(self, reference)
         try:
             return registry.find()
         except _Refused as refused:
             return Unknown(reason=str(refused))
+        except _NoRegistry as other:
+            return Elsewhere(address=other.address, said=other.said)
         except (ValueError, LookupError, TypeError, AttributeError):  # such as the page of a proxy
             return Unknown(reason="what it answers is not what a registry says")
         except httpx.TimeoutException:
-            return Unknown(reason="it did not answer in time")
+            gone = Unknown(reason="it did not answer in time")
         except httpx.HTTPError as error:
-            return Unknown(reason=f"it cannot be reached: {error}")
+            gone = Unknown(reason=f"it cannot be reached: {error}")
+        self._gone[reference.registry] = gone
+        return gone
+
+    def close(self) -> None:
+        """Let go of the connections, if there are any."""
+        if "client" in vars(self):
+            self.client.close()
+
+    @once
+    def client(self) -> httpx.Client:
+        import httpx
+
+        return httpx.Client(timeout=TIMEOUT, follow_redirects=True)
+
+    def authorization(self, address: _Address) -> dict[str, str]:
+        """The header that a registry took last for a repository, if any."""
+        return self._authorizations.get(address, {})
+
+    def authorize(self, address: _Address, challenge: str) -> dict[str, str]:
+        """The header that answers a registry's challenge.
+
+        Raises:
+            _Refused: the credentials are not good for it.
+        """
+        kind, _, rest = challenge.partition(" ")
+        login = self._login(address[0])
+        if kind.lower() == "basic":
+            header = _basic(login)
+        else:
+            asked = dict(_PARAMETER.findall(rest))
+            if kind.lower() != "bearer" or "realm" not in asked:
+                raise _Refused("it asks for a login of a kind that is not known")
+            header = {"authorization": f"Bearer {self._token(address[1], asked, login)}"}
+        self._authorizations[address] = header
+        return header
+
+    def pause(self, attempt: int) -> None:
+        """Wait after an attempt, of which the first is 1."""
+        self._sleep(FIRST_DELAY * 2 ** (attempt - 1))
+
+    def _login(self, registry: str) -> dict[str, str]:
+        with self._reading_logins:  # a keychain is asked once: some show a window
+            if registry not in self._logins:
+                self._logins[registry] = credentials(registry)
+            return self._logins[registry]
+
+    def _token(self, repository: str, asked: Mapping[str, str], login: Mapping[str, str]) -> str:
+        scope = asked.get("scope", f"repository:{repository}:pull")
+        form = {"service": asked.get("service", ""), "scope": scope}
+        if identity := login.get("IdentityToken") or login.get("identitytoken"):
+            form |= {"grant_type": "refresh_token", "refresh_token": identity, "client_id": "flyte_build"}
+            response = self.client.post(asked["realm"], data=form)
+        else:
+            response = self.client.get(asked["realm"], params=form, headers=_basic(login))
+        if response.status_code != 200:
+            raise _Refused(f"it refuses the login: {_words(response)}")
+        answer: dict[str, Any] = response.json()
+        return str(answer.get("token") or answer.get("access_token", ""))
 
 
 def is_loopback(registry: str) -> bool:
@@ -83,20 +177,22 @@ def is_loopback(registry: str) -> bool:
 class _Registry:
     """One registry, and the right to read one repository in it."""
 
-    def __init__(self, client: httpx.Client, reference: Reference, sleep: Callable[[float], None]) -> None:
+    def __init__(self, registries: Registries, reference: Reference) -> None:
         host = _HUB_HOST if reference.registry == DOCKER_HUB else reference.registry
         scheme = "http" if is_loopback(host) else "https"
-        self._base = f"{scheme}://{host}/v2/{reference.repository}"
-        self._client = client
+        self._root = f"{scheme}://{host}/v2/"
+        self._registries = registries
         self._reference = reference
-        self._sleep = sleep
-        self._authorization: dict[str, str] = {}
+        self._address = (reference.registry, reference.repository)
+        self._proven = False
+        """Whether it has given something that registries give."""
 
     def find(self) -> Answer:
         response = self._get(f"/manifests/{self._reference.manifest}", accept=_ACCEPT)
         if response is None:
             return Absent()
         manifest = response.json()
+        self._proven = True
         digest = response.headers.get("docker-content-digest") or _digest(response.content)
         if response.headers.get("content-type", "").split(";")[0] in _INDEXES or "manifests" in manifest:
             listed = (entry.get("platform", {}) for entry in manifest["manifests"])
@@ -113,60 +209,58 @@ class _Registry:
 
         Raises:
             _Refused: it does not say.
+            _NoRegistry: it is none.
         """
-        response = self._try(path, accept)
-        if response.status_code == 401 and not self._authorization:
-            self._authorization = self._authorize(response.headers.get("www-authenticate", ""))
-            response = self._try(path, accept)
+        url = f"{self._root}{self._reference.repository}{path}"
+        response = self._try(url, accept)
+        if response.status_code == 401:  # asked for the first time, or what it gave then is not good any more
+            self._registries.authorize(self._address, response.headers.get("www-authenticate", ""))
+            response = self._try(url, accept)
         if response.status_code == 404:
+            if not (self._proven or _is_registry_s(response) or self._is_registry()):
+                raise _NoRegistry(url, f"{response.status_code} and {_kind(response)}")
             return None
         if response.status_code != 200:
             raise _Refused(_words(response))
         return response
 
-    def _try(self, path: str, accept: str) -> httpx.Response:
+    def _is_registry(self) -> bool:
+        """Whether the root of its API is there, as for those whose "no" is a bare 404: a page is none."""
+        root = self._try(self._root, "*/*")
+        return _is_registry_s(root) or (root.status_code in (200, 401) and "html" not in _kind(root))
+
+    def _try(self, url: str, accept: str) -> httpx.Response:
         import httpx
 
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                headers = {"accept": accept, **self._authorization}
-                response = self._client.get(f"{self._base}{path}", headers=headers)
+                headers = {"accept": accept, **self._registries.authorization(self._address)}
+                response = self._registries.client.get(url, headers=headers)
             except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError):
                 if attempt == ATTEMPTS:
                     raise
             else:
                 if response.status_code not in _TRANSIENT or attempt == ATTEMPTS:
                     return response
-            self._sleep(FIRST_DELAY * 2 ** (attempt - 1))
+            self._registries.pause(attempt)
         raise AssertionError("the last attempt returns or raises")
 
-    def _authorize(self, challenge: str) -> dict[str, str]:
-        """The header that answers a registry's challenge.
 
-        Raises:
-            _Refused: the credentials are not good for it.
-        """
-        kind, _, rest = challenge.partition(" ")
-        login = credentials(self._reference.registry)
-        if kind.lower() == "basic":
-            return _basic(login)
-        asked = dict(_PARAMETER.findall(rest))
-        if kind.lower() != "bearer" or "realm" not in asked:
-            raise _Refused("it asks for a login of a kind that is not known")
-        return {"authorization": f"Bearer {self._token(asked, login)}"}
+def _is_registry_s(response: httpx.Response) -> bool:
+    """Whether an answer is one that registries give: by its header, or by errors of their form with whatever codes."""
+    if _VERSION_HEADER in response.headers:
+        return True
+    try:
+        said = response.json()
+    except ValueError:
+        return False
+    return isinstance(said, dict) and isinstance(said.get("errors"), list)
 
-    def _token(self, asked: Mapping[str, str], login: Mapping[str, str]) -> str:
-        scope = asked.get("scope", f"repository:{self._reference.repository}:pull")
-        form = {"service": asked.get("service", ""), "scope": scope}
-        if identity := login.get("IdentityToken") or login.get("identitytoken"):
-            form |= {"grant_type": "refresh_token", "refresh_token": identity, "client_id": "flyte_build"}
-            response = self._client.post(asked["realm"], data=form)
-        else:
-            response = self._client.get(asked["realm"], params=form, headers=_basic(login))
-        if response.status_code != 200:
-            raise _Refused(f"it refuses the login: {_words(response)}")
-        answer: dict[str, Any] = response.json()
-        return str(answer.get("token") or answer.get("access_token", ""))
+
+def _kind(response: httpx.Response) -> str:
+    """What an answer is, for people."""
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind or ("something of no kind" if response.content else "nothing")
 
 
 def credentials(registry: str) -> dict[str, str]:
@@ -178,10 +272,14 @@ def credentials(registry: str) -> dict[str, str]:
     from docker import auth
     from docker.errors import DockerException
 
+    name = _HUB_LOGIN if registry == DOCKER_HUB else registry
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what it warns of, it raises too
-            found = auth.load_config().resolve_authconfig(_HUB_LOGIN if registry == DOCKER_HUB else registry)
+        config = auth.load_config()
+        store = config.get_credential_store(name)
+        helper = f"docker-credential-{store}"
+        if store and not shutil.which(helper):  # the library would warn of it, which is no business of the user's
+            raise _Refused(f"the login that Docker keeps for it cannot be read: there is no `{helper}` on the PATH")
+        found = config.resolve_authconfig(name)
     except DockerException as error:
         raise _Refused(f"the login that Docker keeps for it cannot be read: {error}") from error
     return {key: str(value) for key, value in (found or {}).items() if value}

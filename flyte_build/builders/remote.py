@@ -30,6 +30,7 @@ from flyteidl2.workflow.run_definition_pb2 import ActionDetails
 from flyteidl2.workflow.run_service_pb2 import CreateRunRequest, WatchActionDetailsRequest, WatchActionDetailsResponse
 
 from flyte_build import archive, sdk_remote
+from flyte_build.backend import Backend
 from flyte_build.backend.embedded import NAME as EMBEDDED
 from flyte_build.backend.failures import Call
 from flyte_build.backend.remote import RemoteBackend
@@ -68,53 +69,33 @@ _ENDED = (
 _CHUNK = 1 << 20
 
 
-def find(settings: BackendSettings, name: str) -> str:
-    """`RemoteBuilder.find`, for one image."""
-    with contextlib.closing(RemoteBuilder(settings)) as builder:
-        return builder.find(name)
-
-
-def build(
-    settings: BackendSettings,
-    *,
-    name: str,
-    spec: bytes,
-    context: Path | None,
-    secrets: tuple[BuildSecret, ...],
-    force: bool,
-    started: Callable[[str], None],
-) -> str:
-    """`RemoteBuilder.build`, for one image."""
-    with contextlib.closing(RemoteBuilder(settings)) as builder:
-        return builder.build(name=name, spec=spec, context=context, secrets=secrets, force=force, started=started)
-
-
 class Run(NamedTuple):
     action: ActionIdentifier
     url: str
 
 
 class RemoteBuilder:
-    """The image builder of a control plane: one login for any number of images, and of threads."""
+    """The image builder of a control plane, for any number of images and of threads, with the login of its client."""
 
     def __init__(
-        self, settings: BackendSettings, *, sleep: Callable[[float], None] = time.sleep, watch: float = WATCH
+        self,
+        settings: BackendSettings,
+        backend: Backend,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        watch: float = WATCH,
     ) -> None:
-        """Prepare the client; nothing is sent yet. `watch`: seconds.
+        """Nothing is sent yet. `backend` is that of the settings, and stays open; `watch`: seconds.
 
         Raises:
             RemoteBuilderMissing: the embedded control plane has none.
-            StepError: the settings for logging in are wrong.
         """
-        if settings.embedded:
+        if not isinstance(backend, RemoteBackend):
             raise RemoteBuilderMissing(endpoint=EMBEDDED)
         self._settings, self._sleep, self._watch = settings, sleep, watch
         self._project = ProjectIdentifier(organization=settings.org, name=settings.project, domain=settings.domain)
-        self._backend = RemoteBackend(settings)
-        self._uploads = SignedStore(locations=self._backend, sleep=sleep)
-
-    def close(self) -> None:
-        self._backend.close()
+        self._backend = backend
+        self._uploads = SignedStore(locations=backend, sleep=sleep)
 
     def find(self, name: str) -> str:
         """The URI of the image `REPOSITORY:TAG`, with or without a registry before it; empty when there is none.

@@ -34,6 +34,33 @@ class ImageStateUnknown(StepError):
         )
 
 
+class NotARegistry(StepError):
+    """What answers in a registry's place is something else, which says of everything that it is not there."""
+
+    uri: str
+    registry: str
+    address: str
+    said: str
+
+    @property
+    def message(self) -> str:
+        return (
+            f"cannot tell whether `{self.uri}` exists: `{self.registry}` answers as no registry does, with {self.said} "
+            f"to GET {self.address}; correct the image's registry in the code or `registry` in [images], or see to it "
+            "that the proxy in between lets this through"
+        )
+
+
+class SeveralImagesFailed(StepError):
+    """More than one image of a target could not be brought. Each message is that of an error of its own."""
+
+    messages: tuple[str, ...]
+
+    @property
+    def message(self) -> str:
+        return "\n".join(self.messages)
+
+
 class DockerMissing(StepError):
     """There is no `docker` command."""
 

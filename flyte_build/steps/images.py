@@ -9,12 +9,22 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from msgspec.structs import replace
 
 from flyte_build.errors import ImageFilesChanged, ImageNotRemote, ImageReferenceUnknown, RegistryNotSet
-from flyte_build.model import BackendSettings, Discovery, EnvironmentDraft, ImageBuild, ImageSettings, Target, Value
+from flyte_build.model import (
+    BackendSettings,
+    Discovery,
+    EnvironmentDraft,
+    ImageBuild,
+    ImageSettings,
+    Progress,
+    Target,
+    Value,
+)
 from flyte_build.state import receipts
 from flyte_build.state.receipts import Receipt
 from flyte_build.steps import Outcome, discover
 
 if TYPE_CHECKING:
+    from flyte_build.builders.building import Workshop
     from flyte_build.images.naming import NamedBuild
     from flyte_build.project import Project
 
@@ -94,22 +104,29 @@ def run(project: Project, target: Target) -> Outcome:
     _bring_contexts(project, target, needed.drafts.values())
     from flyte_build.builders import building
 
-    workshop = building.Workshop(
+    made = building.ensure_all(
+        project.opened("workshop", lambda: _workshop(project)),
+        (building.Job(build, needed.drafts[uri]) for uri, build in needed.builds.items()),
+        lambda uri, line: project.show(Progress(step=NAME, target=target.name, image=uri, line=line)),
+        one_by_one=project.one_by_one,
+    )
+    images = {uri: Image(digest=each.digest, how=each.how) for uri, each in made.items()}
+    places = {uri: each.uri for uri, each in made.items()}
+    uris = {environment: places.get(uri, uri) for environment, uri in needed.uris.items()}
+    return Outcome(result=Result(uris=uris, images=images), summary=_summary(images.values()))
+
+
+def _workshop(project: Project) -> Workshop:
+    from flyte_build.builders import building
+
+    return building.Workshop(
         folder=project.state.images,
         objects=project.state.objects,
         settings=project.manifest.images,
         backend=project.manifest.backend,
+        open_backend=project.backend,
         environ=project.environ,
-        show=lambda line: project.show(NAME, target.name, line),
     )
-    places: dict[str, str] = {}
-    images: dict[str, Image] = {}
-    for uri, build in needed.builds.items():
-        made = building.ensure(workshop, build, needed.drafts[uri])
-        images[uri] = Image(digest=made.digest, how=made.how)
-        places[uri] = made.uri
-    uris = {environment: places.get(uri, uri) for environment, uri in needed.uris.items()}
-    return Outcome(result=Result(uris=uris, images=images), summary=_summary(images.values()))
 
 
 def _bring_contexts(project: Project, target: Target, builds: Iterable[ImageBuild]) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 from pathlib import Path
 
 import pytest
 
-from flyte_build.builders.registry import Absent, Answer, Found, Unknown, ask
+from flyte_build.builders.registry import Absent, Answer, Elsewhere, Found, Registries, Unknown
 from flyte_build.images.references import parse
 from tests.http_faults import Answerer, Reply, Request, faulty_server, in_turn
 
@@ -18,11 +19,17 @@ INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
+def ask(uri: str, slept: list[float] | None = None) -> Answer:
+    """What a run that asks nothing else is told."""
+    with contextlib.closing(Registries((slept if slept is not None else []).append)) as registries:
+        return registries.ask(parse(uri))
+
+
 def told(answer: Answerer, slept: list[float] | None = None) -> tuple[Answer, list[Request]]:
     """What is made of a registry that answers so, and what it was asked."""
     with faulty_server(answer) as server:
         host = server.url.removeprefix("http://")
-        found = ask(parse(f"{host}/acme/app:v1"), sleep=(slept if slept is not None else []).append)
+        found = ask(f"{host}/acme/app:v1", slept)
         return found, list(server.requests)
 
 
@@ -61,6 +68,106 @@ def test_an_image_that_the_registry_does_not_know_is_absent() -> None:
     assert told(refusing(404, "MANIFEST_UNKNOWN", "manifest unknown"))[0] == Absent()
 
 
+NO_SUCH_IMAGE = {
+    "distribution": b'{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown","detail":{"Tag":"v1"}}]}',
+    "no-such-repository": b'{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known to registry"}]}',
+    "own-codes": b'{"errors":[{"code":"NOT_FOUND","message":"artifact acme/app:v1 not found"}]}',
+    "numbers-for-codes": b'{"errors":[{"status":404,"message":"Not found"}]}',
+}
+
+
+@pytest.mark.parametrize("body", NO_SUCH_IMAGE.values(), ids=NO_SUCH_IMAGE)
+def test_what_registries_say_of_an_image_that_they_do_not_have_is_absent(body: bytes) -> None:
+    answer, requests = told(in_turn(Reply(404, body, {"content-type": "text/plain"})))
+    assert (answer, len(requests)) == (Absent(), 1)
+
+
+def test_a_404_with_the_header_of_registries_is_absent_whatever_its_body() -> None:
+    page = Reply(404, b"<html>", {"content-type": "text/html", "docker-distribution-api-version": "registry/2.0"})
+    answer, requests = told(in_turn(page))
+    assert (answer, len(requests)) == (Absent(), 1)
+
+
+@pytest.mark.parametrize(
+    "root", [Reply(200, b"{}"), Reply(200), Reply(401, b"", {"www-authenticate": "Basic"})], ids=["json", "bare", "401"]
+)
+def test_a_bare_404_of_a_server_with_a_registry_s_root_is_absent(root: Reply) -> None:
+    answer, requests = told(lambda request: root if request.target == "/v2/" else Reply(404))
+    assert answer == Absent()
+    assert [request.target for request in requests][:2] == ["/v2/acme/app/manifests/v1", "/v2/"]
+
+
+PAGE = {"content-type": "text/html; charset=utf-8"}
+NO_REGISTRY = {
+    "nothing-there": (Reply(404, b"<html>no such page</html>", PAGE), Reply(404, b"", PAGE), "404 and text/html"),
+    "sign-in": (Reply(404, b"<html>no such page</html>", PAGE), Reply(200, b"<html>", PAGE), "404 and text/html"),
+    "another-api": (
+        Reply(404, b'{"detail": "Not Found"}', {"content-type": "application/json"}),
+        Reply(404, b'{"detail": "Not Found"}'),
+        "404 and application/json",
+    ),
+    "bare": (Reply(404), Reply(404), "404 and nothing"),
+    "a-list": (Reply(404, b"[]"), Reply(404), "404 and something of no kind"),
+}
+
+
+@pytest.mark.parametrize(("page", "root", "said"), NO_REGISTRY.values(), ids=NO_REGISTRY)
+def test_a_404_of_what_is_no_registry_is_not_taken_for_no_such_image(page: Reply, root: Reply, said: str) -> None:
+    answer, requests = told(lambda request: root if request.target == "/v2/" else page)
+    host = requests[0].headers["host"]
+    assert answer == Elsewhere(address=f"http://{host}/v2/acme/app/manifests/v1", said=said)
+
+
+def test_many_images_are_asked_for_over_one_connection_and_one_login(login: Path) -> None:
+    def answer(request: Request) -> Reply:
+        if request.target.startswith("/token"):
+            return Reply(200, b'{"token": "t0"}')
+        if request.headers.get("authorization") != "Bearer t0":
+            return Reply(401, b"", {"www-authenticate": f'Bearer realm="{server.url}/token",service="s"'})
+        return index({"os": "linux", "architecture": "amd64"})
+
+    with faulty_server(answer) as server, contextlib.closing(Registries()) as registries:
+        host = server.url.removeprefix("http://")
+        logged_in(login, host)
+        for tag in ("v1", "v2", "v3"):
+            assert isinstance(registries.ask(parse(f"{host}/acme/app:{tag}")), Found)
+            login.unlink(missing_ok=True)  # it was read once
+        targets = [request.target.partition("?")[0] for request in server.requests]
+    assert targets == [
+        *("/v2/acme/app/manifests/v1", "/token", "/v2/acme/app/manifests/v1"),
+        *("/v2/acme/app/manifests/v2", "/v2/acme/app/manifests/v3"),
+    ]
+    assert server.connections == 1
+
+
+def test_a_token_that_a_long_build_has_outlived_is_asked_for_again() -> None:
+    tokens = iter("01")
+
+    def answer(request: Request) -> Reply:
+        if request.target.startswith("/token"):
+            return Reply(200, json.dumps({"token": next(tokens)}).encode())
+        good = "Bearer 1" if request.target.endswith("/v2") else "Bearer 0"
+        if request.headers.get("authorization") != good:
+            return Reply(401, b"", {"www-authenticate": f'Bearer realm="{server.url}/token"'})
+        return index({"os": "linux", "architecture": "amd64"})
+
+    with faulty_server(answer) as server, contextlib.closing(Registries()) as registries:
+        host = server.url.removeprefix("http://")
+        asked = [registries.ask(parse(f"{host}/acme/app:{tag}")) for tag in ("v1", "v2")]
+    assert all(isinstance(answer, Found) for answer in asked)
+
+
+def test_a_registry_that_did_not_answer_is_not_waited_for_again() -> None:
+    slept: list[float] = []
+    with faulty_server(in_turn(Reply(fault="reset"))) as server:
+        registries = Registries(slept.append)
+        host = server.url.removeprefix("http://")
+        first, second = (registries.ask(parse(f"{host}/acme/app:{tag}")) for tag in ("v1", "v2"))
+        registries.close()
+        assert (first, len(server.requests)) == (second, 4)
+    assert isinstance(first, Unknown)
+
+
 def test_a_manifest_whose_content_is_gone_is_absent() -> None:
     manifest = Reply(200, json.dumps({"config": {"digest": "sha256:cd"}}).encode(), {"content-type": MANIFEST})
     assert told(in_turn(manifest, Reply(404)))[0] == Absent()
@@ -89,7 +196,7 @@ def test_a_server_that_recovers_is_believed() -> None:
 def test_a_registry_that_is_down_is_unknown() -> None:
     with faulty_server(in_turn(Reply(200))) as server:
         host = server.url.removeprefix("http://")
-    answer = ask(parse(f"{host}/acme/app:v1"), sleep=lambda _: None)
+    answer = ask(f"{host}/acme/app:v1")
     assert isinstance(answer, Unknown)
     assert answer.reason.startswith("it cannot be reached: ")
 
@@ -127,7 +234,7 @@ def test_a_registry_with_basic_login_is_given_the_login_that_docker_keeps(login:
 
     with faulty_server(answer) as server:
         host = server.url.removeprefix("http://")
-        reference = parse(f"{host}/acme/app:v1")
+        reference = f"{host}/acme/app:v1"
         refused = ask(reference)
         logged_in(login, host)
         assert ask(reference) == Found(digest=DIGEST, platforms=("linux/amd64",))
@@ -154,7 +261,7 @@ def test_a_registry_with_tokens_is_asked_with_one_that_its_own_login_server_give
     with faulty_server(answer) as server:
         host = server.url.removeprefix("http://")
         logged_in(login, host, **more)
-        assert ask(parse(f"{host}/acme/app:v1")) == Found(digest=DIGEST, platforms=("linux/amd64",))
+        assert ask(f"{host}/acme/app:v1") == Found(digest=DIGEST, platforms=("linux/amd64",))
 
 
 def test_a_login_that_cannot_be_read_is_unknown(login: Path) -> None:

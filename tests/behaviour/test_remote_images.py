@@ -18,7 +18,6 @@ from flyteidl2.core import security_pb2
 from flyteidl2.imagebuilder.definition_pb2 import ImageSpec
 
 from flyte_build.backend.embedded import EmbeddedBackend
-from flyte_build.builders import remote
 from flyte_build.builders.remote import PAUSES, RemoteBuilder
 from flyte_build.errors import (
     BackendFailed,
@@ -35,7 +34,7 @@ from flyte_build.errors import (
     StoreAccessDenied,
 )
 from flyte_build.model import BackendSettings, BuildSecret
-from tests.image_builder_service import ImageBuilderServer, Outcome, builder_task
+from tests.image_builder_service import ImageBuilderServer, Outcome, builder_task, image_builder
 from tests.recording import RecordingServer
 from tests.repository import Repository, environment, small
 
@@ -57,12 +56,18 @@ def build(server: RecordingServer, *, context: Path | None = None, **more: Any) 
     """The image, and the URLs that were shown."""
     urls: list[str] = []
     wanted = {"name": NAME, "spec": SPEC, "secrets": (), "force": False, "started": urls.append, **more}
-    return remote.build(settings(server), context=context, **wanted), urls
+    with image_builder(settings(server)) as builder:
+        return builder.build(context=context, **wanted), urls
+
+
+def find(settings: BackendSettings, name: str) -> str:
+    with image_builder(settings) as builder:
+        return builder.find(name)
 
 
 def build_patiently(server: RecordingServer, **how: Any) -> str:
     """The image, built by a `RemoteBuilder` that is made so."""
-    with contextlib.closing(RemoteBuilder(settings(server), **how)) as builder:
+    with image_builder(settings(server), **how) as builder:
         return builder.build(name=NAME, spec=SPEC, context=None, secrets=(), force=False, started=lambda _: None)
 
 
@@ -94,8 +99,8 @@ def tar(folder: Path) -> Path:
 def test_an_image_that_the_backend_knows_is_found_without_a_build(server: ImageBuilderServer) -> None:
     server.images[NAME] = f"registry.example.com/{NAME}@sha256:1"
 
-    assert remote.find(settings(server, org="acme"), NAME) == f"registry.example.com/{NAME}@sha256:1"
-    assert remote.find(settings(server), f"ghcr.io/org/{NAME}") == f"registry.example.com/{NAME}@sha256:1"
+    assert find(settings(server, org="acme"), NAME) == f"registry.example.com/{NAME}@sha256:1"
+    assert find(settings(server), f"ghcr.io/org/{NAME}") == f"registry.example.com/{NAME}@sha256:1"
     [first, _] = server.requests("GetImage")
     assert (first.organization, first.project_id.organization) == ("acme", "acme")
     assert (first.project_id.name, first.project_id.domain) == ("flytesnacks", "development")
@@ -103,7 +108,7 @@ def test_an_image_that_the_backend_knows_is_found_without_a_build(server: ImageB
 
 
 def test_an_image_that_the_backend_does_not_know_is_absent(server: ImageBuilderServer) -> None:
-    assert remote.find(settings(server), NAME) == ""
+    assert find(settings(server), NAME) == ""
 
 
 @pytest.mark.parametrize("call", ["GetImage", "SelectCluster"])
@@ -123,7 +128,7 @@ def test_not_to_know_whether_an_image_exists_is_an_error(
     server.images[NAME] = "registry.example.com/it-is-there"
     server.fail(call, code)
     with pytest.raises(kind):
-        remote.find(settings(server), NAME)
+        find(settings(server), NAME)
 
 
 def test_a_failure_that_may_pass_is_asked_again(server: ImageBuilderServer) -> None:
@@ -131,11 +136,11 @@ def test_a_failure_that_may_pass_is_asked_again(server: ImageBuilderServer) -> N
     server.fail("GetImage", Code.UNAVAILABLE)
     server.fail("SelectCluster", Code.UNAVAILABLE)
 
-    assert remote.find(settings(server), NAME) == "registry.example.com/it-is-there"
+    assert find(settings(server), NAME) == "registry.example.com/it-is-there"
 
 
 def test_one_login_serves_all_images(server: ImageBuilderServer) -> None:
-    with contextlib.closing(RemoteBuilder(settings(server))) as builder:
+    with image_builder(settings(server)) as builder:
         assert [builder.find(f"image{number}:1") for number in range(5)] == [""] * 5
     assert server.counts == {"SelectCluster": 1, "GetImage": 5}
 
@@ -312,19 +317,19 @@ def test_on_an_open_source_control_plane_the_error_says_what_to_set(tmp_path: Pa
     with RecordingServer(tmp_path / "backend") as server:
         assert message_of(server, RemoteBuilderMissing) == f"{server.endpoint}: {NO_BUILDER}"
         with pytest.raises(RemoteBuilderMissing):
-            remote.find(settings(server), NAME)
+            find(settings(server), NAME)
         assert server.count("PUT") == 0
 
 
 def test_a_control_plane_with_images_and_no_builder_task_is_the_same_error(tmp_path: Path) -> None:
     with ImageBuilderServer(tmp_path / "backend", builder=None) as server:
-        assert remote.find(settings(server), NAME) == ""
+        assert find(settings(server), NAME) == ""
         assert message_of(server, RemoteBuilderMissing) == f"{server.endpoint}: {NO_BUILDER}"
 
 
-def test_the_embedded_control_plane_builds_no_images() -> None:
-    with pytest.raises(RemoteBuilderMissing) as caught:
-        remote.find(BackendSettings(), NAME)
+def test_the_embedded_control_plane_builds_no_images(tmp_path: Path) -> None:
+    with contextlib.closing(EmbeddedBackend(tmp_path)) as backend, pytest.raises(RemoteBuilderMissing) as caught:
+        RemoteBuilder(BackendSettings(), backend)
     assert str(caught.value) == f"embedded control plane: {NO_BUILDER}"
 
 
@@ -372,7 +377,7 @@ def test_a_control_plane_that_is_down_is_an_error(tmp_path: Path) -> None:
     with ImageBuilderServer(tmp_path / "backend") as server:
         pass
     with pytest.raises(BackendUnreachable):
-        remote.find(settings(server), NAME)
+        find(settings(server), NAME)
     assert message_of(server, BackendUnreachable).startswith(
         f"{server.endpoint}: no answer from a Flyte control plane: "
     )
@@ -423,7 +428,7 @@ def test_a_deploy_has_the_backend_build_what_it_lacks_and_registers_the_uri_of_i
     assert "as version [images]" in planned.out
     first = repository.doit("deploy")
     assert first.code == 0, first.err
-    assert f"images    fraud  building at {url(server)}" in first.err
+    assert f"images    fraud  fraud: building at {url(server)}" in first.err
     (request,) = server.requests("DeployTask")
     assert request.spec.task_template.container.image == server.uri()
     with tarfile.open(fileobj=io.BytesIO(server.built[0].context)) as context:

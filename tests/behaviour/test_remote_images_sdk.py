@@ -14,9 +14,8 @@ from flyteidl2.common import phase_pb2
 from flyteidl2.dataproxy.dataproxy_service_pb2 import UploadInputsRequest
 from flyteidl2.workflow.run_service_pb2 import CreateRunRequest
 
-from flyte_build.builders import remote
 from flyte_build.model import BackendSettings, BuildSecret
-from tests.image_builder_service import BACKEND_REGISTRY, ImageBuilderServer, Outcome
+from tests.image_builder_service import BACKEND_REGISTRY, ImageBuilderServer, Outcome, image_builder
 from tests.peer import clean_environment
 
 SOURCE = """
@@ -67,16 +66,16 @@ def test_we_ask_for_an_image_and_for_its_build_as_the_sdk_does(server: ImageBuil
     context.write_bytes(built.context)
 
     settings = BackendSettings(endpoint=server.endpoint, insecure=True)
-    assert remote.find(settings, built.target_image) == ""
-    image = remote.build(
-        settings,
-        name=built.target_image,
-        spec=built.spec,
-        context=context,
-        secrets=(BuildSecret(id="x", key="token", group="team"),),
-        force=False,
-        started=lambda _: None,
-    )
+    with image_builder(settings) as builder:
+        assert builder.find(built.target_image) == ""
+        image = builder.build(
+            name=built.target_image,
+            spec=built.spec,
+            context=context,
+            secrets=(BuildSecret(id="x", key="token", group="team"),),
+            force=False,
+            started=lambda _: None,
+        )
 
     assert image == f"{BACKEND_REGISTRY}/{built.target_image}"
     assert image in theirs.stdout

@@ -48,7 +48,8 @@ def told(repository: Repository, **environ: str) -> str:
 def test_an_engine_that_does_not_answer_is_told(tmp_path: Path) -> None:
     if not shutil.which("docker"):
         pytest.skip("there is no `docker` command")
-    with faulty_server(lambda _: Reply(404)) as server:
+    absent = b'{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}'
+    with faulty_server(lambda _: Reply(404, absent)) as server:
         registry = server.url.removeprefix("http://")
         made = SCRATCH.format(registry=registry)
         repository = small(tmp_path, fraud_py=f"import pathlib\n{environment('fraud', f', image={made}')}")
