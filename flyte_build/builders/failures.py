@@ -13,7 +13,9 @@ SHOWN_LINES = 30
 """Of a failed build's log."""
 Doing = Literal["build", "push"]
 
-_WORK = re.compile(r"^ > (.+?):?$", re.MULTILINE)
+_WORK = re.compile(r"^ > ([^\n]+?):?$\n?(.*?)(?:^-{6}$|\Z)", re.MULTILINE | re.DOTALL)
+_EXITED = "did not complete successfully"
+"""What BuildKit says when the command of a step ends with another status than 0."""
 _PULL = re.compile(
     r"(?:\[internal\] load metadata for|resolve image config for|\[[^\]]*\] FROM|FROM)"
     r" (?:docker-image://)?([^\s@]+(?:@sha256:[0-9a-f]+)?)"
@@ -28,12 +30,14 @@ _SIGNED = re.compile(r"(https?://[^\s?\"]+)\?[^\s\"]*")
 def failure(build: NamedBuild, output: str, *, doing: Doing, log: str) -> errors.StepError:
     """The error that a failed command's output means; when no known one, it shows the last lines."""
     uri, text = build.uri, output.lower()
-    if _FULL in text:
-        return errors.EngineDiskFull(uri=uri)
     if any(words in text for words in _ONE_PLATFORM):
         reason = "the builder that is in use can do one platform at a time"
         return errors.SeveralPlatforms(uri=uri, platforms=build.platforms, reason=reason)
-    work = failed_work(output)
+    work, said = failed_work(output)
+    # What fails itself may have written into a tmpfs of its own; what BuildKit does, it does on the engine's disk.
+    by_command = _EXITED in summary(output)
+    if _FULL in (said.lower() if by_command else text):
+        return errors.EngineDiskFull(uri=uri, step=work if by_command else "", log=log)
     if doing == "push" or work.startswith(_PUSH):
         return errors.PushRefused(uri=uri, registry=parse(uri).registry, reason=summary(output))
     if pull := _PULL.match(work):
@@ -42,10 +46,13 @@ def failure(build: NamedBuild, output: str, *, doing: Doing, log: str) -> errors
     return errors.BuildFailed(uri=uri, step=work, output=shown, log=log)
 
 
-def failed_work(output: str) -> str:
-    """The piece of work that BuildKit says has failed, such as `[2/3] RUN make`; empty when it names none."""
+def failed_work(output: str) -> tuple[str, str]:
+    """The piece of work that BuildKit says has failed, such as `[2/3] RUN make`, and the last lines of what that said.
+
+    Empty when it names none.
+    """
     found = _WORK.findall(output)
-    return found[-1] if found else ""
+    return found[-1] if found else ("", "")
 
 
 def summary(output: str) -> str:

@@ -170,15 +170,22 @@ class BaseImageMissing(StepError):
 
 
 class EngineDiskFull(StepError):
-    """The engine has no room."""
+    """The engine has no room, or a step's own tmpfs has none: the system says the same of both."""
 
     uri: str
+    step: str
+    """Whose command met with it; empty: the engine itself did."""
+    log: str
 
     @property
     def message(self) -> str:
+        free = "free some with `docker system prune` or `docker builder prune`"
+        if not self.step:
+            return f"building `{self.uri}`: the disk of the Docker engine is full; {free}"
         return (
-            f"building `{self.uri}`: the disk of the Docker engine is full; free some with `docker system prune` or "
-            "`docker builder prune`"
+            f"building `{self.uri}`: no space was left for `{self.step}`: either the disk of the Docker engine is "
+            f"full, then {free}; or the step wrote into a tmpfs of its own or /dev/shm, then give that a greater size; "
+            f"the whole log is in {self.log}"
         )
 
 

@@ -149,6 +149,14 @@ class Failing(NamedTuple):
     """With REGISTRY and TAG; what the engine says may differ between versions, and stands as `...`."""
 
 
+def no_space(step: str) -> str:
+    return (
+        f"building `REGISTRY/base:TAG`: no space was left for `{step}`: either the disk of the Docker engine is "
+        "full, then free some with `docker system prune` or `docker builder prune`; or the step wrote into a tmpfs of "
+        "its own or /dev/shm, then give that a greater size; the whole log is in LOG"
+    )
+
+
 FAILING = {
     "base": Failing(
         "BaseImageMissing",
@@ -165,8 +173,17 @@ FAILING = {
     "full": Failing(
         "EngineDiskFull",
         "FROM REGISTRY/hub/PYTHON\nRUN dd if=/dev/zero of=/dev/full count=1\n",
-        "building `REGISTRY/base:TAG`: the disk of the Docker engine is full; free some with `docker system prune` or "
-        "`docker builder prune`",
+        no_space("[2/2] RUN dd if=/dev/zero of=/dev/full count=1"),
+    ),
+    "said-by-another-step": Failing(
+        "BuildFailed",
+        "FROM REGISTRY/hub/PYTHON\nRUN echo no space left on device\nRUN exit 7\n",
+        "building `REGISTRY/base:TAG` failed at `[3/3] RUN exit 7`; the whole log is in LOG\n...",
+    ),
+    "tmpfs": Failing(
+        "EngineDiskFull",
+        "FROM REGISTRY/hub/PYTHON\nRUN --mount=type=tmpfs,target=/s,size=65536 head -c 99999 /dev/zero > /s/x\n",
+        no_space("... RUN --mount=type=tmpfs,target=/s,size=65536 head -c 99999 /dev/zero > /s/x"),
     ),
 }
 

@@ -70,7 +70,8 @@ def test_a_registry_that_does_not_answer_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.error("DockerMissing")
 def test_an_image_to_be_built_without_docker_says_what_to_install(tmp_path: Path) -> None:
-    with faulty_server(lambda _: Reply(404)) as server:
+    absent = b'{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}'
+    with faulty_server(lambda _: Reply(404, absent)) as server:
         registry = server.url.removeprefix("http://")
         repository = with_image(tmp_path, LAYERS.format(registry=registry))
         repository.environ["PATH"] = str(tmp_path)
