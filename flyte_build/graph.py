@@ -203,6 +203,9 @@ class _Run(Reporter):
         if self._sharing is not None:
             self._sharing.finish(self.deployed())
             self.warn(self._sharing.warnings)
+        # An interrupted run has threads that are still at work.
+        if self._targets and project().made_contexts and not self.unfinished():
+            project().collect_objects()
         super().complete_run()
 
 

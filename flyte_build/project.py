@@ -60,6 +60,8 @@ class Project:
         """Told what a running step has to say of its progress. Called in any thread."""
         self.one_by_one = False
         """Whether nothing is to be done at the same time as something else."""
+        self.made_contexts = False
+        """Whether this run has made what images are built from, and may have left behind what an earlier one made."""
         self.lock = lock_of(self.state.lock)
         self._resolved: dict[str, Path] = {}
         self._open: dict[tuple[int, str], Any] = {}
@@ -172,6 +174,11 @@ class Project:
         receipt = self.receipt(target, step)
         assert isinstance(receipt, Receipt), f"step {step} of {target} has no receipt: {receipt.reason}"
         return receipt.read(kind)
+
+    def collect_objects(self) -> None:
+        """Remove the objects that no receipt of any target refers to. Nobody else may be at work in the folder."""
+        found = map(receipts.load, (self.state.root / "targets").glob("*/*.json"))
+        self.state.drop_objects({c for each in found if isinstance(each, Receipt) for c in each.outputs.values()})
 
     def backend(self) -> Backend:
         """The control plane, opened at the first use and shared by all targets of this process."""

@@ -163,6 +163,10 @@ class Reporter:
         """Targets of which everything is done, and something was done now."""
         return tuple(name for name, target in self._targets.items() if target.status in ("done", "unchanged"))
 
+    def unfinished(self) -> bool:
+        """Whether steps of some target are not over."""
+        return any(target.status == "unfinished" for target in self._targets.values())
+
     def cleanup_error(self, exception: Any) -> None:
         self._errors.append(exception.get_msg())
 

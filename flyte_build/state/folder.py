@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -121,6 +121,13 @@ class StateFolder:
         except OSError as error:
             raise StateUnwritable(path=str(folder), reason=error.strerror or str(error)) from error
         return hasher.hexdigest()
+
+    def drop_objects(self, kept: Container[str]) -> None:
+        """Remove the objects whose digests are not among these. What cannot be removed stays."""
+        with contextlib.suppress(OSError):
+            for name in os.listdir(self.objects):
+                if digest.is_one(name) and name not in kept:
+                    _remove(str(self.objects / name))
 
     def create(self) -> None:
         """Make the folder, marked as a cache and ignored by git.
