@@ -36,9 +36,10 @@ def wrap_loader(recorder: Recorder) -> None:
 
     def get_code(self: SourceFileLoader, fullname: str) -> CodeType | None:
         path = self.get_filename(fullname)
-        if recorder.watched(path) is None:
+        watched = recorder.watched(path)
+        if watched is None:
             return original(self, fullname)
-        data, content = recorder.read_source(path)
+        data, content = recorder.read_source(watched)
         if type(self).get_data is not SourceFileLoader.get_data:  # a loader that rewrites what it reads
             data = self.get_data(path)
         return codes.code_of(self, path, content, data)

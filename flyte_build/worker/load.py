@@ -353,7 +353,7 @@ def _refuse_double_imports(request: LoadRequest, recorder: Recorder) -> None:
     folder_of = functools.cache(os.path.realpath)  # of many files, whose way there is looked up link by link
     for name, module in other_than_installed():
         file = getattr(module, "__file__", None)
-        path = os.path.abspath(file) if isinstance(file, str) else ""
+        path = recorder.watched(file) or ""
         if path in sources and name != "__main__":
             folder, base = os.path.split(path)
             real = os.path.realpath(path) if os.path.islink(path) else os.path.join(folder_of(folder), base)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import posix
 import site
 import sys
 import sysconfig
@@ -12,6 +13,8 @@ from pathlib import Path
 from flyte_build import sdk
 
 SDK = os.path.join(sdk.FOLDER, "")
+_MOST_LINKS = 40
+"""Links that the kernel follows on the way to one file."""
 
 
 @functools.cache
@@ -34,3 +37,28 @@ def is_installed(folder: str) -> bool:
 def is_users(path: str) -> bool:
     """Whether a source file is the user's: not Python's, not an installed distribution's, not ours."""
     return os.path.isabs(path) and not path.startswith((*installed_folders(), SDK))
+
+
+def absolute_path(path: str) -> tuple[str, tuple[str, ...]]:
+    """A path as `os.path.abspath` has it, but that `LINK/..` is the folder above the one that the link leads to.
+
+    With it, the links on which that depends.
+    """
+    if os.pardir not in path:
+        return os.path.abspath(path), ()
+    links: list[str] = []
+    plain = os.sep
+    for part in os.path.join(os.getcwd(), path).split(os.sep):
+        while part == os.pardir and len(links) < _MOST_LINKS and (target := _link_target(plain)):
+            links.append(plain)
+            plain = os.path.normpath(os.path.join(os.path.dirname(plain), target))
+        plain = os.path.normpath(os.path.join(plain, part))
+    return plain, tuple(links)
+
+
+def _link_target(path: str) -> str:
+    """Where a link leads; empty for what is no link."""
+    try:
+        return posix.readlink(path)  # not the function of `os`, which is recorded
+    except OSError:
+        return ""

@@ -31,7 +31,7 @@ from flyte_build.state.folder import NAME as STATE_FOLDER
 from flyte_build.state.trace import EXTENSION_SUFFIXES, Trace, find_module, listing_digest
 from flyte_build.worker import hooks
 from flyte_build.worker.environment import RecordedVariables
-from flyte_build.worker.places import SDK, installed_folders, is_users
+from flyte_build.worker.places import SDK, absolute_path, installed_folders, is_users
 
 _VOLATILE = ("/proc/", "/sys/", "/dev/")
 """The kernel's own files: never the same twice, and nothing that a build depends on."""
@@ -210,8 +210,7 @@ class Recorder:
     # --- files
 
     def read_source(self, path: str) -> tuple[bytes, str]:
-        """Read a source file that is about to run, and record the very bytes, which it gives with their digest."""
-        path = os.path.abspath(path)
+        """Read a source file that is `watched` and about to run, and record the very bytes, given with their digest."""
         with contextlib.suppress(OSError):  # it is for a message, and the disk may be full
             os.pwrite(self._progress, os.fsencode(path).ljust(4096, b"\0"), 0)
         with self.paused(), open(path, "rb") as file:
@@ -292,7 +291,9 @@ class Recorder:
         """The absolute path, if it is one whose content may change the result."""
         if not isinstance(path, str | bytes | os.PathLike):
             return None
-        absolute = os.path.abspath(os.fsdecode(path))
+        absolute, links = absolute_path(os.fsdecode(path))
+        for link in links:
+            self.record_link(link)
         if f"{absolute}/".startswith(self._unwatched) or f"{os.sep}__pycache__{os.sep}" in absolute:
             return None
         return absolute

@@ -239,6 +239,36 @@ def test_however_a_file_is_read_an_edit_of_it_is_seen(line: str, reason: str, tm
     assert checkout.deploy() == {}
 
 
+ABOVE_A_LINK = {
+    "a file": "SEEN = open('current/../data').read()",
+    "a file that is looked for": "SEEN = os.path.exists('current/../new')",
+    "a folder that is listed": "SEEN = sorted(os.listdir('current/..'))",
+    "a module": "sys.path.insert(0, os.path.join(os.getcwd(), 'current', '..'))\nfrom code_of import SEEN",
+}
+
+
+@pytest.mark.parametrize("line", ABOVE_A_LINK.values(), ids=list(ABOVE_A_LINK))
+def test_what_lies_above_where_a_link_leads_is_seen_and_so_is_the_link(line: str, tmp_path: Path) -> None:
+    for name in ("old/1/kept", "old/data", "old/code_of.py", "next/1/kept", "next/data", "next/new", "next/code_of.py"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"SEEN = '{name}'")
+    (tmp_path / "current").symlink_to("old/1")
+    checkout = small(tmp_path, f"import os, sys\n{line}")
+    before = checkout.left("small").specs
+    assert checkout.deploy() == {}
+    (tmp_path / "current").unlink()
+    (tmp_path / "current").symlink_to("next/1")
+    assert checkout.deploy()["discover"] == "files in . changed"
+    assert checkout.left("small").specs != before
+    for name in ("new", "data", "code_of.py"):
+        (tmp_path / "next" / name).unlink()
+    (tmp_path / "next" / "data").write_text("other")
+    (tmp_path / "next" / "code_of.py").write_text("SEEN = 'other'")
+    assert checkout.deploy()["discover"].startswith(("next/", "files in next "))
+    assert checkout.deploy() == {}
+
+
 LOOKED_FOR: dict[str, tuple[str, str]] = {
     "os.path.exists": ("SEEN = os.path.exists('new')", "new is now file"),
     "os.path.isfile": ("SEEN = os.path.isfile('new')", "new is now file"),
