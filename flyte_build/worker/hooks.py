@@ -28,6 +28,8 @@ _KIND_ONLY = {
     *("is_file", "is_mount", "is_socket", "is_symlink", "isdir", "isfile", "islink", "ismount", "lexists", "resolve"),
 }
 """Functions of Python's own that ask `stat` only what there is, and tell nothing of the content."""
+_LINK_ONLY = {"is_symlink", "islink"}
+"""Of those, the ones that ask whether it is a link."""
 
 
 def wrap_loader(recorder: Recorder) -> None:
@@ -48,21 +50,24 @@ def wrap_loader(recorder: Recorder) -> None:
 
 
 def wrap_files(recorder: Recorder) -> None:
-    def wrap(function: Any, record: Callable[[Any], None]) -> Any:
+    def wrap(function: Any, record: Callable[..., None]) -> Any:
         def recorded(path: Any, *args: Any, dir_fd: int | None = None, **kwargs: Any) -> Any:
             if dir_fd is None:
-                record(path)
+                record(path, *args, **kwargs)
                 return function(path, *args, **kwargs)
-            record(_below(dir_fd, path))
+            record(_below(dir_fd, path), *args, **kwargs)
             return function(path, *args, dir_fd=dir_fd, **kwargs)
 
         return recorded
 
-    def record_stat(path: Any) -> None:
-        recorder.record_stat(path, content=not _asks_kind_only(sys._getframe(2)))
+    def record_stat(path: Any, **_: Any) -> None:
+        asker = _asker(sys._getframe(2))
+        recorder.record_stat(path, content=asker not in _KIND_ONLY)
+        if asker in _LINK_ONLY:
+            recorder.record_link(path)
 
     wrapped = {name: wrap(getattr(os, name), record_stat) for name in ("stat", "lstat")}
-    wrapped["access"] = wrap(os.access, lambda path: recorder.record_stat(path, content=False))
+    wrapped["access"] = wrap(os.access, recorder.record_access)
     wrapped["readlink"] = wrap(os.readlink, recorder.record_link)
     wrapped["open"] = _open_below(recorder, os.open)
     accessor = getattr(pathlib, "_normal_accessor", None)  # Python 3.10 has copies of its own
@@ -159,11 +164,14 @@ class _Entries:
         self._entries = iter(())
 
 
-def _asks_kind_only(frame: FrameType) -> bool:
+def _asker(frame: FrameType) -> str:
+    """The function of Python's own that asks `stat`; empty when that is the user's code, or a library's."""
     caller: FrameType | None = frame
     while caller is not None and caller.f_code.co_name in ("stat", "lstat") and _is_pathlib(caller):
         caller = caller.f_back
-    return caller is not None and caller.f_code.co_name in _KIND_ONLY and not is_users(caller.f_code.co_filename)
+    if caller is None or is_users(caller.f_code.co_filename):
+        return ""
+    return caller.f_code.co_name
 
 
 def _is_pathlib(frame: FrameType) -> bool:

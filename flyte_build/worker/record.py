@@ -5,8 +5,8 @@ looked for, import lookups, environment variables, processes started and connect
 most of it; what has none is wrapped (`hooks`, `environment`); source files are compiled by us, which also never trusts
 a `.pyc`, since that is matched by a timestamp that can be put back.
 
-Not seen: what C code reads by itself (a database driver, `mmap` of an inherited descriptor), times of files, whether a
-path is a link, the clock, random numbers.
+Not seen: what C code reads by itself (a database driver, `mmap` of an inherited descriptor), times, owners and link counts
+of files, of their modes all but the executable bit, what is reached through `/proc`, the clock, random numbers.
 What lies in an installed distribution or in Python itself is not recorded: the versions of those are part of the key.
 """
 
@@ -16,6 +16,8 @@ import contextlib
 import functools
 import importlib
 import os
+import posix
+import stat
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -44,6 +46,7 @@ _OPAQUE = {
     "os.forkpty": "started a process",
     "os.posix_spawn": "started `{0}`",
     "os.spawn": "started `{1}`",
+    "cpython.PyInterpreterState_New": "started an interpreter",
     "socket.connect": "made a network connection",
     "socket.sendto": "made a network connection",
     "socket.sendmsg": "made a network connection",
@@ -94,6 +97,7 @@ class Recorder:
         self._own = threading.local()
         self._sources: dict[str, None] = {}
         self._files: dict[str, str] = {}
+        self._executable: dict[str, str] = {}
         self._folders: dict[str, str] = {}
         self._exists: dict[str, str] = {}
         self._lookups: dict[str, dict[str, str]] = {}
@@ -120,7 +124,7 @@ class Recorder:
         for path in self.other_modules():
             self._files.setdefault(path, _content(path))
         return Trace(
-            files={self._name(path): content for path, content in sorted(self._files.items())},
+            files={self._name(path): self._with_bit(path, content) for path, content in sorted(self._files.items())},
             folders={self._name(path): entries for path, entries in sorted(self._folders.items())},
             exists={self._name(path): kind for path, kind in self._existence()},
             imports={
@@ -130,6 +134,11 @@ class Recorder:
             environment=self.environment.seen(),
             opaque=self.opaque,
         )
+
+    def _with_bit(self, path: str, content: str) -> str:
+        """As a trace has it: with the executable bit, where the code could see that."""
+        bit = self._executable.get(path)
+        return f"{content}:{bit}" if content and bit and ":" not in content else content
 
     def _existence(self) -> Iterator[tuple[str, str]]:
         """What was looked for, but for what the files that were read imply: themselves and the folders above them."""
@@ -221,9 +230,13 @@ class Recorder:
         return data, content
 
     def record_stat(self, path: Any, *, content: bool) -> None:
-        """Record what there is. With `content`, a file counts as read, since `stat` tells its size."""
+        """Record what there is. With `content`, a file counts as read, since `stat` tells its size and its mode."""
         watched = self.watched(path) if self._is_recording else None
-        if watched is None or watched in self._files or self._is_made(watched) or self._is_above(watched):
+        if watched is None or self._is_made(watched) or self._is_above(watched):
+            return
+        if content and watched not in self._executable:
+            self._executable[watched] = "x" if _is_executable(watched) else "-"
+        if watched in self._files:
             return
         self._note_reader(watched)
         if content or watched not in self._exists:
@@ -231,6 +244,11 @@ class Recorder:
                 self._exists[watched] = kind(watched)
                 if content and self._exists[watched] == "file":
                     self._files[watched] = _content(watched)
+
+    def record_access(self, path: Any, mode: int, **_: Any) -> None:
+        """Record what there is, and whether it can be executed; that of other folders' programs is the machine's."""
+        watched = self.watched(path) or ""
+        self.record_stat(path, content=bool(mode & os.X_OK) and watched.startswith(self._folder))
 
     def record_link(self, path: Any) -> None:
         """Record the folder's entries, which tell where links lead."""
@@ -267,6 +285,7 @@ class Recorder:
         path = os.fsdecode(name).removeprefix("file:").partition("?")[0]
         if path not in ("", ":memory:"):
             self.record_open(path, "r", 0)
+            self.record_open(f"{path}-wal", "r", 0)  # what was committed and is not in the file yet
 
     def _record_listing(self, path: Any) -> None:
         path = hooks.path_of_descriptor(path) if isinstance(path, int) else path
@@ -383,6 +402,13 @@ def _content(path: str) -> str:
         return digest.of_file(Path(path)) if os.path.isfile(path) else ""
     except OSError:
         return ""
+
+
+def _is_executable(path: str) -> bool:
+    try:
+        return bool(posix.stat(path).st_mode & stat.S_IXUSR)  # not the function of `os`, which is recorded
+    except OSError:
+        return False
 
 
 def _creates(mode: Any, flags: Any) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import py_compile
 import shutil
+import sqlite3
 import tarfile
 import zipfile
 from pathlib import Path
@@ -81,6 +83,10 @@ OPAQUE = {
         "import multiprocessing\nif __name__ == 'small':\n"
         "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n        SEEN = pool.map(abs, [1])",
         "small.py:3 started a process",
+    ),
+    "another interpreter": (
+        "import _xxsubinterpreters\nSEEN = _xxsubinterpreters.create() and 1",
+        "small.py:2 started an interpreter",
     ),
     "coroutine": (
         "import asyncio\nasync def go():\n    return await asyncio.create_subprocess_exec('true')\n"
@@ -267,6 +273,52 @@ def test_what_lies_above_where_a_link_leads_is_seen_and_so_is_the_link(line: str
     (tmp_path / "next" / "code_of.py").write_text("SEEN = 'other'")
     assert checkout.deploy()["discover"].startswith(("next/", "files in next "))
     assert checkout.deploy() == {}
+
+
+MODES = {
+    "os.access": "SEEN = os.access('tool', os.X_OK)",
+    "by name": "SEEN = os.access(path='tool', mode=os.X_OK)",
+    "os.stat": "SEEN = oct(os.stat('tool').st_mode & 0o100)",
+    "Path.stat": "SEEN = Path('tool').stat().st_mode & 0o100",
+    "after reading it": "SEEN = open('tool').read() + oct(os.stat('tool').st_mode & 0o100)",
+    "shutil.which": "import shutil\nSEEN = shutil.which('tool', path=os.getcwd()) is None",
+}
+
+
+@pytest.mark.parametrize("line", MODES.values(), ids=list(MODES))
+def test_however_code_asks_whether_a_file_can_be_executed_a_change_of_that_is_seen(line: str, tmp_path: Path) -> None:
+    tool = tmp_path / "tool"
+    tool.write_text("#!/bin/sh")
+    tool.chmod(0o644)
+    checkout = small(tmp_path, f"import os\nfrom pathlib import Path\n{line}")
+    tool.chmod(0o600)
+    assert checkout.deploy() == {}
+    tool.chmod(0o755)
+    assert checkout.deploy()["discover"] == "tool changed its executable bit"
+    assert checkout.deploy() == {}
+
+
+@pytest.mark.parametrize("line", ["os.path.islink('new')", "Path('new').is_symlink()"])
+def test_a_file_that_becomes_a_link_is_seen_by_who_asked_for_a_link(line: str, tmp_path: Path) -> None:
+    (tmp_path / ".flyte-build").mkdir()
+    (tmp_path / "new").write_text("")
+    checkout = small(tmp_path, f"import os\nfrom pathlib import Path\nSEEN = {line}")
+    (tmp_path / "new").unlink()
+    (tmp_path / "new").symlink_to("small.py")
+    assert checkout.deploy()["discover"] == "files in . changed"
+    assert checkout.deploy() == {}
+
+
+def test_what_a_database_has_committed_and_not_yet_in_its_file_is_seen(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "data", isolation_level=None)) as writer:
+        writer.execute("pragma journal_mode = wal")
+        writer.execute("create table t as select 1 as n")
+        reading = "sqlite3.connect('file:data?mode=ro', uri=True).execute('select * from t').fetchall()"
+        checkout = small(tmp_path, f"import sqlite3\nSEEN = {reading}")
+        assert checkout.deploy() == {}
+        writer.execute("update t set n = 2")
+        assert checkout.deploy()["discover"] == "data-wal changed"
+        assert checkout.deploy() == {}
 
 
 LOOKED_FOR: dict[str, tuple[str, str]] = {
