@@ -5,8 +5,8 @@ looked for, import lookups, environment variables, processes started and connect
 most of it; what has none is wrapped (`hooks`, `environment`); source files are compiled by us, which also never trusts
 a `.pyc`, since that is matched by a timestamp that can be put back.
 
-Not seen: what C code reads by itself (a database driver, `mmap` of an inherited descriptor), times, owners and link counts
-of files, of their modes all but the executable bit, what is reached through `/proc`, the clock, random numbers.
+Not seen: what C code reads by itself (a database driver, `mmap` of an inherited descriptor), times, owners and link
+counts of files, of their modes all but the executable bit, what is reached through `/proc`, the clock, random numbers.
 What lies in an installed distribution or in Python itself is not recorded: the versions of those are part of the key.
 """
 
@@ -263,7 +263,7 @@ class Recorder:
         if _creates(mode, flags):
             self._record_making(watched)
         elif _overwrites(mode, flags):
-            self._made.add(watched)
+            self._note_made(watched)
         elif not _appends(mode, flags):  # what is appended to is not seen by that, and a log must not be stale for ever
             self._note_reader(watched)
             with self.paused():
@@ -277,9 +277,23 @@ class Recorder:
         with self.paused():
             is_new = not os.path.lexists(watched)
         if is_new:
-            self._made.add(watched)
+            self._note_made(watched)
         else:
             self.record_stat(watched, content=False)
+
+    def _record_moving(self, source: Any, target: Any, *folders: int) -> None:
+        """A file that is moved is read, and what is made by that is what it was."""
+        self.record_stat(source, content=True)
+        moved, made = self.watched(source), self.watched(target)
+        if made is not None and max(folders, default=-1) < 0:
+            with self.paused():
+                is_known = os.path.isfile(source) or self._is_made(moved or "")
+            if is_known:
+                self._note_made(made)
+
+    def _note_made(self, path: str) -> None:
+        with self.paused():
+            self._made |= {path, os.path.realpath(path)}
 
     def _record_database(self, name: Any) -> None:
         path = os.fsdecode(name).removeprefix("file:").partition("?")[0]
@@ -313,6 +327,9 @@ class Recorder:
         absolute, links = absolute_path(os.fsdecode(path))
         for link in links:
             self.record_link(link)
+        if self._is_made(absolute):
+            with self.paused():  # a link that the code made may lead to what it has not made
+                absolute = os.path.realpath(absolute)
         if f"{absolute}/".startswith(self._unwatched) or f"{os.sep}__pycache__{os.sep}" in absolute:
             return None
         return absolute
@@ -332,6 +349,12 @@ class Recorder:
             self._record_database(arguments[0])
         elif event == "os.mkdir":
             self._record_making(arguments[0])
+        elif event in ("os.link", "os.symlink"):
+            if event == "os.link":
+                self.record_open(arguments[0], "r", 0)
+            self._record_making(arguments[1])
+        elif event == "os.rename":
+            self._record_moving(*arguments)
         elif event in ("os.listdir", "os.scandir"):
             self._record_listing(arguments[0])
         elif event == "ctypes.dlopen" and os.sep in str(arguments[0]):

@@ -206,6 +206,24 @@ FILES_READ: dict[str, tuple[str, str]] = {
         "folder = os.open('package', os.O_RDONLY)\nSEEN = os.stat('data', dir_fd=folder).st_size",
         "package/data changed",
     ),
+    "through a link of one's own": (
+        "import tempfile\nfolder = tempfile.mkdtemp()\nos.symlink(os.path.abspath('data'), f'{folder}/link')\n"
+        "SEEN = open(f'{folder}/link').read()",
+        "data changed",
+    ),
+    "through a linked folder of one's own": (
+        "import tempfile\nfolder = tempfile.mkdtemp()\nos.symlink(os.path.abspath('package'), f'{folder}/link')\n"
+        "SEEN = open(f'{folder}/link/data').read()",
+        "package/data changed",
+    ),
+    "through a hard link of one's own": (
+        "os.link('data', 'other')\nSEEN = open('other').read()\nos.unlink('other')",
+        "data changed",
+    ),
+    "after moving it": (
+        "os.rename('data', 'other')\nSEEN = open('other').read()\nos.rename('other', 'data')",
+        "data changed",
+    ),
     "mapped": ("import mmap\nwith open('data') as f:\n    SEEN = mmap.mmap(f.fileno(), 0, prot=1)[:]", "data changed"),
     "source": ("import inspect, script\nSEEN = inspect.getsource(script)", "script.py changed"),
     "shared library": (
@@ -532,13 +550,20 @@ WRITING = {
     "temporary folder": "with tempfile.TemporaryDirectory() as f:\n    SEEN = os.listdir(f)",
     "log": "with open('log', 'a') as f:\n    SEEN = f.write('x')",
     "written anew": "with open('log', 'w+') as f:\n    f.write(str(os.getpid()))\nSEEN = open('log').read() > ''",
+    "moved into place": (
+        "shutil.copy('small.py', 'part')\nos.replace('part', 'whole')\nSEEN = len(open('whole').read())"
+    ),
+    "folder moved into place": (
+        "os.mkdir('part')\nopen('part/file', 'w').close()\nos.rename('part', 'whole')\n"
+        "SEEN = open('whole/file').read() + 'x'"
+    ),
     "database in memory": "SEEN = sqlite3.connect(':memory:').execute('select 1').fetchone()",
 }
 
 
 @pytest.mark.parametrize("line", WRITING.values(), ids=list(WRITING))
 def test_what_the_code_writes_itself_does_not_make_it_stale(line: str, tmp_path: Path) -> None:
-    checkout = small(tmp_path, f"import os, sqlite3, tempfile\n{line}")
+    checkout = small(tmp_path, f"import os, shutil, sqlite3, tempfile\n{line}")
     assert checkout.deploy() == {}
 
 
