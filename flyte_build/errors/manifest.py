@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from flyte_build.errors.base import ManifestError, quoted, suggest
+from flyte_build.errors.base import ManifestError, perhaps, quoted, suggest
 
 
 class Place(NamedTuple):
@@ -149,6 +149,23 @@ class UnknownKey(ManifestProblem):
     @property
     def problem(self) -> str:
         return f"no such {'table' if self.table else 'key'}; {suggest(self.name, self.known)}"
+
+
+class UnknownProfileTarget(ManifestProblem):
+    """A profile changes a target that there is not."""
+
+    name: str
+    known: tuple[str, ...]
+    """Tables of targets."""
+    instead: str
+    """The table of the profile that changes the target, where a `for_each` makes it; empty: none does."""
+
+    @property
+    def problem(self) -> str:
+        if self.instead:
+            return f"the target `{self.name}` comes from a `for_each`; write `{self.instead}`"
+        mend = f"correct the name{perhaps(self.name, self.known)}"
+        return f"no target `{self.name}`; {mend}, or write a `path` for a target that only this profile has"
 
 
 class WrongValue(ManifestProblem):

@@ -85,7 +85,7 @@ def run(project: Project, target: Target) -> Outcome:
     names = tuple(r.name for wave in registrations.waves for r in wave)
     if failures:
         raise TasksNotRegistered(
-            target=target.name,
+            place=target.place(),
             registered=len(names) - len(failures),
             failures=tuple(failures[name].message for name in sorted(failures)),
         )

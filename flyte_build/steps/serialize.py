@@ -109,10 +109,10 @@ def check(target: Target, discovery: Discovery, version: str, *, bundle_digest: 
         StepError: the version is too long, or the tasks need a bundle and there is none.
     """
     if len(version) > VERSION_LIMIT:
-        raise VersionTooLong(target=target.name, version=version, limit=VERSION_LIMIT)
+        raise VersionTooLong(place=target.place("version"), version=version, limit=VERSION_LIMIT)
     drafts = (task for environment in discovery.environments for task in environment.tasks)
     if not bundle_digest and any(standins.BUNDLE.encode() in task.spec for task in drafts):
-        raise BundleEmpty(target=target.name)
+        raise BundleEmpty(place=target.place())
 
 
 def content_version(discovery: Discovery, bundle_digest: str, image_uris: dict[str, str]) -> str:

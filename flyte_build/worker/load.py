@@ -39,7 +39,7 @@ def load(request: LoadRequest, progress: int) -> LoadResult:
     except errors.StepError as error:
         failure = Failure.of(error)
     if target.hermetic and recorder.opaque:  # whether or not the code went on without it
-        failure = Failure.of(errors.NotHermetic(target=target.name, done=recorder.opaque))
+        failure = Failure.of(errors.NotHermetic(settings=target.settings("hermetic"), done=recorder.opaque))
     return LoadResult(discovery=discovery, trace=recorder.finish(), failure=failure)
 
 
@@ -80,7 +80,7 @@ def _import_files(request: LoadRequest, root: Path, recorder: Recorder) -> tuple
     if len(failures) == 1:
         raise failures[0]
     if failures:
-        raise errors.FilesRaised(target=request.target.name, failures=tuple(error.message for error in failures))
+        raise errors.FilesRaised(place=request.target.place(), failures=tuple(error.message for error in failures))
     return ()
 
 
@@ -104,7 +104,9 @@ def _mistaken(module: ModuleType, path: Path, request: LoadRequest) -> errors.St
     origin = getattr(getattr(module, "__spec__", None), "origin", None)
     if origin is None or os.path.realpath(origin) == os.path.realpath(path):
         return None
-    return errors.ModuleNameTaken(target=request.target.name, file=_shown(str(path), request), name=module.__name__)
+    return errors.ModuleNameTaken(
+        settings=request.target.settings("root_dir"), file=_shown(str(path), request), name=module.__name__
+    )
 
 
 def module_name(file: str) -> str:
@@ -119,7 +121,7 @@ def _raised(
     where, line = _place(error, file, request)
     missing, missing_in = _missing_module(error, request)
     return errors.FileRaised(
-        target=request.target.name,
+        settings=request.target.settings("root_dir"),
         file=where,
         line=line,
         error=_in_one_line(error),
@@ -127,7 +129,7 @@ def _raised(
         output=output,
         hints=hints,
         missing=missing,
-        missing_in=missing_in,
+        missing_in=request.target.spelled(missing_in),
         excludable="" if os.path.isfile(os.path.join(request.folder, request.target.path)) else file,
     )
 
@@ -158,7 +160,6 @@ def _missing_module(error: BaseException, request: LoadRequest) -> tuple[str, st
 def _exited(stop: SystemExit, file: str, request: LoadRequest, output: str) -> errors.FileExited:
     where, line = _place(stop, file, request)
     return errors.FileExited(
-        target=request.target.name,
         file=where,
         line=line,
         code="" if stop.code is None else repr(stop.code),
@@ -172,7 +173,7 @@ def _hints(request: LoadRequest, recorder: Recorder) -> Iterator[str]:
         if name in request.hidden:
             yield (
                 f"{line}: reads the environment variable `{name}`, which is set here but not passed to the code; "
-                f"add it to `pass_env` in {errors.settings_of(request.target.name)}"
+                f"add it to `pass_env` in {request.target.settings('pass_env')}"
             )
 
 
@@ -230,7 +231,7 @@ def _discover(request: LoadRequest, root: Path, recorder: Recorder, warnings: tu
     chosen = _with_dependencies(selected, request)
     environments = list(_task_environments(chosen, request))
     if not environments:
-        raise errors.NoEnvironments(target=target.name, path=target.path)
+        raise errors.NoEnvironments(settings=target.settings("path"), path=target.path)
     includes = {e.name: _includes(e, root) for e in environments}
     has_bundle = target.copy_style != "none" or bool(target.include) or any(includes.values())
     local = [*recorder.sources(), *recorder.other_modules()]
@@ -294,7 +295,8 @@ def _variable(module: ModuleType, name: str, request: LoadRequest) -> sdk.Enviro
     if isinstance(value, sdk.Environment):
         return value
     known = tuple(key for key, other in vars(module).items() if isinstance(other, sdk.Environment))
-    raise errors.VariableUnknown(target=request.target.name, file=request.target.path, name=name, known=known)
+    place = request.target.place("environment")
+    raise errors.VariableUnknown(place=place, file=request.target.path, name=name, known=known)
 
 
 def _with_dependencies(selected: Iterable[sdk.Environment], request: LoadRequest) -> list[sdk.Environment]:
@@ -340,7 +342,7 @@ def _task_environments(environments: Iterable[sdk.Environment], request: LoadReq
             yield environment
         elif not request.target.skip_apps:
             raise errors.AppNotSupported(
-                target=request.target.name,
+                settings=request.target.settings("skip_apps"),
                 name=environment.name,
                 kind=type(environment).__name__,
                 file=_declared(environment, request),
@@ -361,10 +363,10 @@ def _refuse_double_imports(request: LoadRequest, recorder: Recorder) -> None:
     for path, found in names.items():
         if len(found) > 1:
             raise errors.ModuleImportedTwice(
-                target=request.target.name,
+                settings=request.target.settings("root_dir"),
                 file=_shown(path, request),
                 names=tuple(sorted(found)),
-                root_dir=_common_root(found, request.target.root_dir),
+                root_dir=request.target.spelled(_common_root(found, request.target.root_dir)),
             )
 
 
@@ -388,7 +390,7 @@ def _outside(paths: Iterable[str], root: Path, request: LoadRequest) -> Iterator
     """Warnings: local modules that the bundle cannot hold, since they lie outside the root."""
     for path in sorted(paths):
         if not _below(path, root):
-            mend = f"or set `root_dir` in {errors.settings_of(request.target.name)} to a folder that holds it"
+            mend = f"or set `root_dir` in {request.target.settings('root_dir')} to a folder that holds it"
             problem = "imported from outside the root, so the bundle will not have it"
             yield f"{_shown(path, request)}: {problem}; install it in the image, {mend}"
 

@@ -54,6 +54,12 @@ CASES = {
     "UnknownTarget: pattern": Case(
         "command line: plan:services/*: no target matches `services/*`; known: `fraud`", words=("plan:services/*",)
     ),
+    "UnknownTarget: of a for_each": Case(
+        "command line: deploy:fraud: no target `fraud`; did you mean `services/fraud`?",
+        manifest=f'{SERVICES}path = "{{dir}}/w.py"\nall = true\n',
+        files=("services/fraud/w.py",),
+        words=("deploy:fraud",),
+    ),
     "UnknownTarget: info": Case(
         "command line: bundle:churn: no target `churn`; known: `fraud`", words=("info", "bundle:churn")
     ),
@@ -90,6 +96,18 @@ CASES = {
     "UnknownKey: profile": Case(
         "deploy.toml:5: [profiles.prod.flyte] domian: no such key; did you mean `domain`?",
         manifest=f'{ALL}[profiles.prod.flyte]\ndomian = "production"\n',
+    ),
+    "UnknownProfileTarget": Case(
+        "deploy.toml:4: [profiles.prod.targets.frad]: no target `frad`; correct the name (did you mean `fraud`?), "
+        "or write a `path` for a target that only this profile has",
+        manifest=f'{ALL}[profiles.prod.targets.frad]\nversion = "v1"\n',
+    ),
+    "UnknownProfileTarget: one of a for_each": Case(
+        'deploy.toml:5: [profiles.prod.targets."services/fraud"]: the target `services/fraud` comes from a '
+        "`for_each`; write `[profiles.prod.targets.services]`",
+        manifest=f'{SERVICES}path = "{{dir}}/w.py"\nall = true\n[profiles.prod.targets."services/fraud"]\n',
+        files=("services/fraud/w.py",),
+        words=("profile=prod",),
     ),
     "WrongValue": Case(
         'deploy.toml:4: [targets.fraud] load_timeout: expected a number above 0 and up to 86400, got `"5 min"`; '
