@@ -22,7 +22,7 @@ import doit.runner
 from doit import doit_cmd
 from doit.cmd_base import ModuleTaskLoader
 from doit.doit_cmd import DoitMain
-from doit.exceptions import InvalidDodoFile, TaskFailed, UnmetDependency
+from doit.exceptions import InvalidCommand, InvalidDodoFile, TaskFailed, UnmetDependency
 
 from flyte_build import children, pipeline
 from flyte_build.errors import (
@@ -40,6 +40,7 @@ from flyte_build.manifest import Manifest, read_manifest
 from flyte_build.model import Cause, Fresh, Stale, Target
 from flyte_build.project import MANIFEST, Project
 from flyte_build.report import (
+    OWN_TASKS,
     JsonReporter,
     Reporter,
     cache_lines,
@@ -73,6 +74,11 @@ _DOCS = {
     "deploy": "bring targets up to date",
 }
 
+TASKS = (*_DOCS, *OWN_TASKS)
+"""Every task, or group of tasks, of ours."""
+_COMMANDS = {command.get_name() for command in DoitMain.DOIT_CMDS} - {"run"}
+"""Commands of doit that run no task."""
+
 Task = dict[str, Any]
 
 
@@ -101,14 +107,14 @@ def project() -> Project:
     """The project that this run works on.
 
     Raises:
-        InvalidDodoFile: the manifest or the command line is wrong; doit shows the message and ends with 3.
+        InvalidCommand: the manifest or the command line is wrong; doit shows the message and ends with 3.
     """
     try:
         manifest: Manifest = read_manifest(manifest_path(), variables(), os.environ)
         check_words(sys.argv[1:], manifest.targets)
         check_variables(variables())
     except ManifestError as error:
-        raise InvalidDodoFile(error.message) from error
+        raise InvalidCommand(error.message) from error
     opened = Project(manifest, os.environ, variables())
     opened.show = progress_writer(variables().get("output", "text"))
     return opened
@@ -122,13 +128,14 @@ def check_words(words: Iterable[str], targets: Collection[str]) -> None:
         StepBesidesPlan: a step is named beside `plan` or `check`, which do nothing, and would be done.
     """
     words = list(words)
-    looking = next((word for word in words if word in ("plan", "check")), "")
+    runs = not any(word in _COMMANDS for word in words[:1])
+    looking = next((word for word in words if runs and word in ("plan", "check")), "")
     for word in words:
         step, colon, name = word.partition(":")
         found = fnmatch.filter(targets, name) if "*" in word else name in targets
         if colon and step in _DOCS.keys() | {"plan", "check"} and not found:
             raise UnknownTarget(word=word, known=tuple(targets))
-        if looking and colon and step in _DOCS:
+        if looking and step in _DOCS:
             raise StepBesidesPlan(command=looking, word=word)
 
 
@@ -249,7 +256,7 @@ def step_tasks(step: str) -> Iterator[Task]:
             "io": _NO_CAPTURE,
             "task_dep": [f"{need}:{target.name}" for need in pipeline.NEEDS[step]],
             "uptodate": [Freshness(target, step)],
-            "clean": [(_clean, [target.name, step])],
+            "clean": [Cleaning(target.name, step)],
         }
 
 
@@ -388,7 +395,7 @@ def steps_of(word: str, targets: Collection[str]) -> list[tuple[str, str]]:
     """
     step, colon, pattern = word.partition(":")
     if step not in pipeline.STEPS:
-        raise NotAStep(word=word, steps=tuple(pipeline.STEPS))
+        raise NotAStep(word=word, steps=tuple(pipeline.STEPS), targets=tuple(targets))
     check_words([word], targets)
     return [(step, name) for name in targets if not colon or name == pattern or fnmatch.fnmatch(name, pattern)]
 
@@ -413,11 +420,21 @@ def _guarded(work: Callable[[], Any]) -> dict[str, Any] | TaskFailed:
     return data
 
 
-def _clean(target: str, step: str, dryrun: bool) -> None:
-    with ended_by_failure(), project().working_alone(_tell_waiting):
-        found = pipeline.clean(project(), project().manifest.targets[target], step, dryrun=dryrun)
-    for what in found:
-        tell(f"{step}:{target} - {'would remove' if dryrun else 'removed'} {what}")
+class Cleaning:
+    """What `doit clean` does to a step, after it has shown its name."""
+
+    def __init__(self, target: str, step: str) -> None:
+        self._target = target
+        self._step = step
+
+    def __call__(self, dryrun: bool) -> None:
+        with ended_by_failure(), project().working_alone(_tell_waiting):
+            found = pipeline.clean(project(), project().manifest.targets[self._target], self._step, dryrun=dryrun)
+        for what in found:
+            tell(f"{self._step}:{self._target} - {'would remove' if dryrun else 'removed'} {what}")
+
+    def __str__(self) -> str:
+        return "<what the step left here"  # doit takes the first character for the bracket of a repr
 
 
 def _serving(endpoint: str) -> None:
