@@ -9,6 +9,7 @@ class FileRaised(StepError):
     """A file of the user's raised while it was loaded."""
 
     settings: str
+    """Where the key is written that mends it."""
     file: str
     line: int
     error: str
@@ -21,6 +22,8 @@ class FileRaised(StepError):
     """A module that was not found."""
     missing_in: str = ""
     """The folder above that file, relative to the manifest's, that holds the missing module."""
+    unpassed: str = ""
+    """A variable that the line read, which is set and not passed to the code."""
     excludable: str = ""
     """The file that `exclude` can leave out."""
 
@@ -32,6 +35,9 @@ class FileRaised(StepError):
 
     def _mend(self) -> str:
         where = self.settings
+        if self.unpassed:
+            variable = f"the environment variable `{self.unpassed}`, which is set here but not passed to the code"
+            return f"it reads {variable}: add it to `pass_env` in {where}"
         if self.missing_in:
             return f'set `root_dir = "{self.missing_in}"` in {where}, the folder that `{self.missing}` is in'
         if self.missing:

@@ -94,7 +94,7 @@ def _import_file(file: str, request: LoadRequest, root: Path, recorder: Recorder
             output = _printed(request, since=before)
             if isinstance(error, SystemExit):
                 return _exited(error, file, request, output)
-            return _raised(error, file, request, output=output, hints=tuple(_hints(request, recorder)))
+            return _raised(error, file, request, output=output, hidden=_hidden(request, recorder))
     with recorder.paused():
         return _mistaken(module, root / file, request)
 
@@ -116,18 +116,20 @@ def module_name(file: str) -> str:
 
 
 def _raised(
-    error: BaseException, file: str, request: LoadRequest, *, output: str, hints: tuple[str, ...]
+    error: BaseException, file: str, request: LoadRequest, *, output: str, hidden: dict[str, str]
 ) -> errors.FileRaised:
     where, line = _place(error, file, request)
     missing, missing_in = _missing_module(error, request)
+    unpassed = _wanted(error, f"{where}:{line}", hidden)
     return errors.FileRaised(
-        settings=request.target.settings("root_dir"),
+        settings=request.target.settings("pass_env" if unpassed else "root_dir"),
         file=where,
         line=line,
         error=_in_one_line(error),
         traceback=_user_traceback(error, request),
         output=output,
-        hints=hints,
+        hints=tuple(_hints(request, {name: asked for name, asked in hidden.items() if name != unpassed})),
+        unpassed=unpassed,
         missing=missing,
         missing_in=request.target.spelled(missing_in),
         excludable="" if os.path.isfile(os.path.join(request.folder, request.target.path)) else file,
@@ -168,13 +170,25 @@ def _exited(stop: SystemExit, file: str, request: LoadRequest, output: str) -> e
     )
 
 
-def _hints(request: LoadRequest, recorder: Recorder) -> Iterator[str]:
-    for name, line in recorder.environment.asked_by_user().items():
-        if name in request.hidden:
-            yield (
-                f"{line}: reads the environment variable `{name}`, which is set here but not passed to the code; "
-                f"add it to `pass_env` in {request.target.settings('pass_env')}"
-            )
+def _hidden(request: LoadRequest, recorder: Recorder) -> dict[str, str]:
+    """Variables that the code asked for and that are set outside only -> the line that asked first."""
+    asked = recorder.environment.asked_by_user()
+    return {name: line for name, line in asked.items() if name in request.hidden}
+
+
+def _wanted(error: BaseException, place: str, hidden: dict[str, str]) -> str:
+    """The variable for want of which a line failed; empty: none is known."""
+    if isinstance(error, KeyError) and error.args[:1] and error.args[0] in hidden:
+        return str(error.args[0])
+    return next((name for name, line in hidden.items() if line == place), "")
+
+
+def _hints(request: LoadRequest, hidden: dict[str, str]) -> Iterator[str]:
+    for name, line in hidden.items():
+        yield (
+            f"{line}: reads the environment variable `{name}`, which is set here but not passed to the code; "
+            f"add it to `pass_env` in {request.target.settings('pass_env')}"
+        )
 
 
 def _place(error: BaseException, file: str, request: LoadRequest) -> tuple[str, int]:
@@ -244,7 +258,9 @@ def _discover(request: LoadRequest, root: Path, recorder: Recorder, warnings: tu
         selected=tuple(dict.fromkeys(environment.name for environment in selected)),
         loaded_files=loaded,
         readers=recorder.readers(),
-        warnings=tuple(map(encodable, (*warnings, *_outside(local, root, request), *_hints(request, recorder)))),
+        warnings=tuple(
+            map(encodable, (*warnings, *_outside(local, root, request), *_hints(request, _hidden(request, recorder))))
+        ),
     )
 
 
