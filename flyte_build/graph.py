@@ -202,6 +202,7 @@ class _Run(Reporter):
         self._asked = True
         sharing, targets = Sharing(project()), project().manifest.targets
         self.reused = sharing.fetch(targets[name] for name in self._targets)
+        self.notes = sharing.notes
         self._sharing = sharing  # unless interrupted: half-read answers are no beginning of others
         return True
 

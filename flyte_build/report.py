@@ -104,6 +104,8 @@ class Reporter:
         self._telling = threading.Lock()
         self.reused: dict[str, str] = {}
         """Target -> what of it came from elsewhere, and whence."""
+        self.notes: Mapping[str, tuple[str, ...]] = {}
+        """Target -> what is to be said of its version that came from elsewhere."""
 
     def initialize(self, tasks: Mapping[str, Any], selected_tasks: list[str]) -> None:
         self._planning = any(name.partition(":")[0] == "plan" for name in selected_tasks)
@@ -205,10 +207,12 @@ class Reporter:
             self._writer.write(event)
         return event
 
-    def _origin(self, task: Any) -> dict[str, str]:
+    def _origin(self, task: Any) -> dict[str, Any]:
         """What is to be said of a step that has nothing to do, because of what was done elsewhere."""
-        _, target = _split(task.name)
-        return {"reason": self.reused[target]} if target in self.reused else {}
+        step, target = _split(task.name)
+        reason = {"reason": self.reused[target]} if target in self.reused else {}
+        notes = self.notes.get(target) if step == STEP_ORDER[-1] else None
+        return {**reason, "notes": notes} if notes else reason
 
     def _step(self, name: str, event: dict[str, Any]) -> None:
         """Tell what happened to a step, after all that happened to earlier steps of the target."""

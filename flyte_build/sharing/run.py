@@ -18,6 +18,8 @@ from flyte_build.sharing.entries import Entry, Sealed, Traces
 from flyte_build.sharing.install import install, is_fresh, look_again, traces_of
 from flyte_build.sharing.pack import pack
 from flyte_build.sharing.surroundings import surroundings
+from flyte_build.state.receipts import Receipt
+from flyte_build.steps import deploy
 
 if TYPE_CHECKING:
     from flyte_build.project import Project
@@ -57,6 +59,8 @@ class Sharing:
         self._used: set[str] = set()
         self._found = {True: 0, False: 0}
         """Targets of which everything, or the discovery, was there."""
+        self.notes: dict[str, tuple[str, ...]] = {}
+        """Target -> what is to be said of the version that another machine has deployed."""
         self._damaged: list[CacheEntryDamaged] = []
 
     @property
@@ -126,10 +130,17 @@ class Sharing:
                 entry = self._opened(sealed, present, Entry)
                 if entry and install(self._project, self._looked[target].target, entry, traces):
                     installed[target] = f"from the shared cache: {entry.origin}"
+                    self._note(self._looked[target].target)
                     self._used |= {sealed.name, self._questions(target, traces).name}
                     break
         self._found[deployed] = len(installed)
         return installed
+
+    def _note(self, target: Target) -> None:
+        receipt = self._project.receipt(target.name, deploy.NAME)
+        result = receipt.read_if_known(deploy.Result) if isinstance(receipt, Receipt) else None
+        if result and isinstance(receipt, Receipt):
+            self.notes[target.name] = deploy.latest_note(self._project, target, result, receipt.trace)
 
     def _questions(self, target: str, traces: Traces) -> Sealed:
         return entries.questions_object(self._surroundings, self._looked[target].static, traces.questions())

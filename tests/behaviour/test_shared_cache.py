@@ -188,6 +188,20 @@ def test_going_back_to_what_was_deployed_before_turns_triggers_back(world: World
     assert world.server.count("DeployTask") == 3
 
 
+def test_going_back_to_what_the_cache_has_says_once_what_stays_the_latest(world: World) -> None:
+    first = world.machine("first")
+    assert first.ran() == REUSED
+    first.edit(rewrite("shared/rules.py", "LIMIT = 2\n"))
+    assert first.doit().code == 0
+    later = first.left.version
+    first.edit(rewrite("shared/rules.py", "LIMIT = 1\n"))
+    events = first.doit("output=jsonl").events
+    assert {event["status"] for event in events if event["event"] == "finished"} == {"fresh"}
+    (note,) = [note for event in events for note in event.get("notes", ())]
+    assert note.startswith(f"version {first.left.version} was made before {later}, which stays the latest: ")
+    assert "note" not in first.doit().err
+
+
 def test_a_step_that_was_forgotten_is_done_here_until_it_has_succeeded(world: World) -> None:
     """So that what somebody deleted on the backend is registered again."""
     machine = world.machine("first")
