@@ -21,6 +21,7 @@ _STATUSES = ("done", "unchanged", "fresh", "failed", "ignored", "unfinished")
 _PLAN = "plan:"
 OWN_TASKS = ("plan", "check", "serve", "cache")
 """Tasks of ours that tell the user themselves what they do."""
+_DIGEST = re.compile(r"^([0-9a-f]{12})[0-9a-f]{20}(?=:|$)")
 _BUILD_STEP = re.compile(r"#\d+ \[|building at ")
 _CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x1f]")
 """What a build prints to move a cursor or to colour, which would spoil the one line."""
@@ -450,6 +451,20 @@ def check_line(target: str, output: str) -> None:
         tell(f"{target}: declares the same, loaded twice")
 
 
+def cause_lines(chain: Iterable[str], old: str, new: str) -> Iterator[str]:
+    """What people are shown of a cause below its words: what leads there, and what was and is there."""
+    links = tuple(chain)
+    if len(links) > 1:
+        yield " -> ".join(links)
+    if old or new:
+        yield f"was {_short(old)}, is {_short(new)}"
+
+
+def _short(value: str) -> str:
+    """A digest with fewer digits, and whether it is executable; what is no digest as it is."""
+    return _DIGEST.sub(r"\1", value) or "nothing"
+
+
 def _plan_text(plan: Mapping[str, Any]) -> str:
     if not plan["register"]:
         return f"{plan['target']}: fresh, version {plan['deployed_version']}"
@@ -459,6 +474,8 @@ def _plan_text(plan: Mapping[str, Any]) -> str:
         f"{plan['target']}: would register {count} task{'s' if count != 1 else ''} "
         f"as version {plan['version']}{now}: {plan['reason']}"
     ]
+    cause = plan["cause"] or {"chain": (), "old": "", "new": ""}
+    lines += [f"  because   {line}" for line in cause_lines(cause["chain"], cause["old"], cause["new"])]
     if plan["upload"]:
         files = plan["bundle_files"]
         lines.append(

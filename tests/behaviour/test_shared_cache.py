@@ -122,6 +122,16 @@ def test_a_fresh_checkout_reuses_everything_and_says_whence(world: World) -> Non
     assert second.left == first.left
 
 
+def test_why_tells_of_a_hit_as_of_the_receipt_that_another_machine_made(world: World) -> None:
+    first, second = world.machine("first"), world.machine("second")
+    assert first.ran() == REUSED
+    made = first.doit("why").out
+    assert made.count("fresh: equals the receipt of 20") == len(REUSED)
+    assert second.doit("why").out.count("runs: not done here yet") == len(REUSED)
+    assert second.ran() == set()
+    assert second.doit("why").out == made
+
+
 def test_what_is_left_after_a_hit_is_what_a_clean_deploy_leaves(world: World) -> None:
     world.machine("first").ran()
     second = world.machine("second")
