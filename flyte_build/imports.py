@@ -39,18 +39,28 @@ _parsing = threading.Lock()
 
 
 @lru_cache(maxsize=4096)
-def imports_of(source: bytes, package: str = "") -> tuple[str, ...]:
+def imports_of(source: bytes, package: str = "", *, has_run: bool = False) -> tuple[str, ...]:
     """Absolute dotted names that `source` may import, sorted; `package` is the package that its file is in.
 
     `from a import b` gives `a.b`, whether `b` is a module or not. Source that does not parse imports nothing.
+    `has_run`: Python has compiled it, so that most of it need not be parsed again.
     """
-    tree = _parsed(source)
+    tree = (_parsed(_beginning(source)) if has_run else None) or _parsed(source)
     if tree is None:
         return ()
     names = {name for statement in _statements(tree) for name in _imported(statement, package)}
     if any(call.encode() in source for call in _IMPORT_CALLS):
         names.update(name for node in ast.walk(tree) for name in _imported_by_call(node, package))
     return tuple(sorted(names - {""}))
+
+
+def _beginning(source: bytes) -> bytes:
+    """To the end of the last line that says `import`.
+
+    If it parses, it says the same as at the beginning of the whole: it ends in no string, bracket or continued line.
+    """
+    last = source.rfind(b"import")
+    return source[: source.find(b"\n", last) + 1 or None] if last >= 0 else b""
 
 
 def _parsed(source: bytes) -> ast.Module | None:
@@ -121,7 +131,9 @@ def closure(
     search: Sequence[str] = ("",),
     leave_out: Callable[[str], bool] = lambda path: False,  # noqa: ARG005
 ) -> Closure:
-    """Everything under `root` that the files `seeds` may import, and they themselves; `read` gives a file's source.
+    """Everything under `root` that the files `seeds`, which have run, may import, and they themselves.
+
+    `read` gives a file's source.
 
     `search`: entries of `sys.path` under the root, relative to it, in their order. Names that lead to nothing there are
     installed packages. A file for which `leave_out` says yes is not taken, and its imports are not followed.
@@ -130,7 +142,8 @@ def closure(
         FileUnreadable: a folder cannot be listed.
     """
     folders = _Folders(root)
-    files, waiting = set(seeds), sorted(seeds)
+    ran = frozenset(seeds)
+    files, waiting = set(ran), sorted(ran)
     missing: set[str] = set()
     asked: set[str] = set()
     readers: dict[str, str] = {}
@@ -140,8 +153,8 @@ def closure(
         if not path.endswith(".py"):
             continue
         source = read(path)
-        names = imports_of(source, _package(path, search))
-        if not names and _parsed(source) is None:
+        names = imports_of(source, _package(path, search), has_run=path in ran)
+        if not names and path not in ran and _parsed(source) is None:
             broken.append(path)
         for name in names:
             if name in asked:

@@ -108,8 +108,17 @@ class Project:
     def resolved(self, path: str) -> Path:
         """A path of the manifest, absolute and without links."""
         if path not in self._resolved:
-            self._resolved[path] = (self.folder / path).resolve()
+            self._resolved[path] = self._resolve(path)
         return self._resolved[path]
+
+    def _resolve(self, path: str) -> Path:
+        """Follows links; those of the folders above, which targets share, once."""
+        above, name = os.path.split(path)
+        if name not in ("", ".", "..") and not os.path.isabs(path):
+            place = self.resolved(above or ".") / name
+            if not os.path.islink(place):
+                return place
+        return (self.folder / path).resolve()
 
     def place(self, path: str) -> str:
         """Where a path of the manifest leads: relative to the manifest's folder if it is in there."""

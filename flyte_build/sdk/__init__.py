@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import functools
 import gc
 import logging
 import sys
@@ -332,6 +333,7 @@ def _documentation(task: TaskTemplate[Any, Any, Any]) -> task_definition_pb2.Doc
     )
 
 
+@functools.cache  # the tasks of a file share it
 def _relative(path: str, root: Path) -> str:
     try:
         return Path(path).resolve().relative_to(root).as_posix()

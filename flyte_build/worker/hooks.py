@@ -14,6 +14,7 @@ from importlib.machinery import SourceFileLoader
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
+from flyte_build.worker import codes
 from flyte_build.worker.places import is_users
 
 if TYPE_CHECKING:
@@ -37,11 +38,10 @@ def wrap_loader(recorder: Recorder) -> None:
         path = self.get_filename(fullname)
         if recorder.watched(path) is None:
             return original(self, fullname)
-        data = recorder.read_source(path)
+        data, content = recorder.read_source(path)
         if type(self).get_data is not SourceFileLoader.get_data:  # a loader that rewrites what it reads
             data = self.get_data(path)
-        code: CodeType = self.source_to_code(data, path)
-        return code
+        return codes.code_of(self, path, content, data)
 
     SourceFileLoader.get_code = get_code  # type: ignore[method-assign, assignment]
 

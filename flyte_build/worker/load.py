@@ -249,7 +249,7 @@ def _discover(request: LoadRequest, root: Path, recorder: Recorder, warnings: tu
     includes = {e.name: _includes(e, root) for e in environments}
     has_bundle = target.copy_style != "none" or bool(target.include) or any(includes.values())
     local = [*recorder.sources(), *recorder.other_modules()]
-    loaded = tuple(sorted(_below(path, root) for path in local if _below(path, root)))
+    loaded = tuple(sorted(filter(None, (_below(path, root) for path in local))))
     with recorder.paused():
         images = ImagePlanner(request, root, loaded).plan_all(environments, recorder)
     drafts = tuple(_drafts(environments, images, root, request, has_bundle=has_bundle))
@@ -412,8 +412,6 @@ def _outside(paths: Iterable[str], root: Path, request: LoadRequest) -> Iterator
 
 
 def _below(path: str, root: Path) -> str:
-    """A path relative to the root; empty when it lies outside."""
-    try:
-        return Path(path).relative_to(root).as_posix()
-    except ValueError:
-        return ""
+    """An absolute path relative to the root; empty when it lies outside."""
+    above = os.path.join(root, "")
+    return path.removeprefix(above) if path.startswith(above) else ""

@@ -30,6 +30,7 @@ def is_installed(folder: str) -> bool:
     return os.path.join(folder, "").startswith(installed_folders())
 
 
+@functools.cache  # asked of every frame of every stack that is looked through
 def is_users(path: str) -> bool:
     """Whether a source file is the user's: not Python's, not an installed distribution's, not ours."""
     return os.path.isabs(path) and not path.startswith((*installed_folders(), SDK))

@@ -88,7 +88,7 @@ class Recorder:
         self._hermetic = hermetic
         self._folder = os.path.join(str(folder), "")
         self._state = os.path.join(str(folder), STATE_FOLDER, "")
-        self._installed = installed_folders()
+        self._unwatched = (*installed_folders(), *_VOLATILE, self._state)
         self._progress = progress
         self._active = False
         self._own = threading.local()
@@ -133,7 +133,11 @@ class Recorder:
 
     def _existence(self) -> Iterator[tuple[str, str]]:
         """What was looked for, but for what the files that were read imply: themselves and the folders above them."""
-        implied = {str(above) for path, content in self._files.items() if content for above in Path(path).parents}
+        implied: set[str] = set()
+        for path in {os.path.dirname(path) for path, content in self._files.items() if content}:
+            while path not in implied:
+                implied.add(path)
+                path = os.path.dirname(path)  # noqa: PLW2901 up to the root, which is above itself
         for path, what in sorted(self._exists.items()):
             if path not in self._files and not (what == "folder" and path in implied):
                 yield path, what
@@ -205,8 +209,8 @@ class Recorder:
 
     # --- files
 
-    def read_source(self, path: str) -> bytes:
-        """Read a source file that is about to run, and record the very bytes."""
+    def read_source(self, path: str) -> tuple[bytes, str]:
+        """Read a source file that is about to run, and record the very bytes, which it gives with their digest."""
         path = os.path.abspath(path)
         with contextlib.suppress(OSError):  # it is for a message, and the disk may be full
             os.pwrite(self._progress, os.fsencode(path).ljust(4096, b"\0"), 0)
@@ -214,8 +218,8 @@ class Recorder:
             data = file.read()
         self._sources[path] = None
         self._note_reader(path)
-        self._files[path] = digest.of_bytes(data)
-        return data
+        content = self._files[path] = digest.of_bytes(data)
+        return data, content
 
     def record_stat(self, path: Any, *, content: bool) -> None:
         """Record what there is. With `content`, a file counts as read, since `stat` tells its size."""
@@ -289,15 +293,12 @@ class Recorder:
         if not isinstance(path, str | bytes | os.PathLike):
             return None
         absolute = os.path.abspath(os.fsdecode(path))
-        if (
-            f"{absolute}/".startswith((*self._installed, *_VOLATILE, self._state))
-            or f"{os.sep}__pycache__{os.sep}" in absolute
-        ):
+        if f"{absolute}/".startswith(self._unwatched) or f"{os.sep}__pycache__{os.sep}" in absolute:
             return None
         return absolute
 
     def _name(self, path: str) -> str:
-        inside = os.path.join(path, "").startswith(self._folder)
+        inside = f"{path}/".startswith(self._folder)
         return encodable(path[len(self._folder) :] if inside else path)
 
     # --- events

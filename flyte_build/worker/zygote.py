@@ -20,13 +20,15 @@ from typing import BinaryIO, NoReturn
 import msgspec
 
 from flyte_build import sdk
-from flyte_build.worker import record
+from flyte_build.worker import codes, record
 from flyte_build.worker.load import load
 from flyte_build.worker.protocol import BUG, UNWRITTEN, LoadRequest
 
 _exit = os._exit
 _children: dict[int, str] = {}
 """Process -> number of its load."""
+_compiled_reader, _compiled_writer = os.pipe()
+"""Through which loads tell what they compiled."""
 
 
 def main() -> NoReturn:
@@ -39,23 +41,28 @@ def main() -> NoReturn:
     with selectors.DefaultSelector() as selector, contextlib.suppress(BrokenPipeError):
         selector.register(0, selectors.EVENT_READ)
         selector.register(wake_reader, selectors.EVENT_READ)
+        selector.register(_compiled_reader, selectors.EVENT_READ)
         _serve(selector, wake_reader)
     _kill_children()
     _exit(0)
 
 
 def _serve(selector: selectors.BaseSelector, wake_reader: int) -> None:
-    waiting = b""
+    unfinished: dict[int, bytes] = {}
+    """Descriptor -> the beginning of a line."""
     while True:
         for key, _ in selector.select():
             data = os.read(key.fd, 1 << 16)
             if key.fd == wake_reader:
                 _reap()
-            elif not data:
+                continue
+            if not data:
                 return
-            else:
-                *lines, waiting = (waiting + data).split(b"\n")
-                for line in lines:
+            *lines, unfinished[key.fd] = (unfinished.get(key.fd, b"") + data).split(b"\n")
+            for line in lines:
+                if key.fd == _compiled_reader:
+                    codes.hear(line)
+                else:
                     number, request = line.split(b" ", 1)
                     _fork(number.decode(), msgspec.json.decode(request, type=LoadRequest))
 
@@ -114,6 +121,7 @@ def _child(request: LoadRequest) -> None:
         sdk.revive_after_fork()
         result = load(request, progress)
         faulthandler.cancel_dump_traceback_later()
+    codes.tell(_compiled_writer)
     _write(request.result, msgspec.json.encode(result))
 
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import sysconfig
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flyte_build.errors import FileUnreadable
 from flyte_build.imports import Closure, closure, imports_of
 from tests.unprivileged import unprivileged
+
+_LIBRARY = Path(sysconfig.get_path("stdlib"))
 
 
 def write(root: Path, files: Mapping[str, str]) -> Path:
@@ -67,6 +72,39 @@ IMPORTS = {
 @pytest.mark.parametrize(("source", "names"), IMPORTS.values(), ids=IMPORTS.keys())
 def test_imports_of(source: str, names: tuple[str, ...]) -> None:
     assert imports_of(source.encode("latin-1"), "p.q") == names
+
+
+_BROKEN = ("syntax-error", "null-byte", "deeply-nested")
+_AFTER = {"nothing": "", "a-line": "\nx = 1\n", "a-string": "\n\ndef f():\n    return '''\n'''\n"}
+
+
+@pytest.mark.parametrize("source", [source for name, (source, _) in IMPORTS.items() if name not in _BROKEN])
+@pytest.mark.parametrize("after", _AFTER.values(), ids=_AFTER.keys())
+def test_what_has_run_imports_the_same(source: str, after: str) -> None:
+    data = (source + after).encode("latin-1")
+    assert imports_of(data, "p.q", has_run=True) == imports_of(data, "p.q")
+
+
+_LINES = (
+    *("import a", "from b import c, d", "from . import e  # import f", "if x: import g; y = 1", "import h, \\\n  i"),
+    *("from j import (\n  k,\n  l\n)", "'''\nimport m\n'''", "n = 'import o'", "p = [\n  # import q\n  1,\n]", "w = 1"),
+    *("def r():\n    import s", "try:\n    import t\nexcept E:\n    pass", "u = import_module('v')", "", "#"),
+    *("class X:\n    y = '''\n  import z'''\n    import a1", "if b1:\n    pass\nelse:\n    import c1\n    d1 = 1"),
+)
+
+
+@given(st.lists(st.sampled_from(_LINES)))
+def test_any_source_that_has_run_imports_the_same(lines: list[str]) -> None:
+    source = "\n".join(lines).encode()
+    assert imports_of(source, "p.q", has_run=True) == imports_of(source, "p.q")
+
+
+def test_what_has_run_of_python_itself_imports_the_same() -> None:
+    files = [path for name in ("asyncio", "email", "importlib") for path in (_LIBRARY / name).rglob("*.py")]
+    assert len(files) > 50
+    for path in files:
+        source = path.read_bytes()
+        assert imports_of(source, "p.q", has_run=True) == imports_of(source, "p.q"), path
 
 
 def test_one_dot_in_no_package_is_the_folder_of_the_file() -> None:
