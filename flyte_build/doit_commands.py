@@ -23,7 +23,7 @@ from doit.cmd_resetdep import ResetDep
 from doit.cmd_strace import Strace
 from doit.exceptions import InvalidCommand
 
-from flyte_build import graph
+from flyte_build.command_line import TASKS, project
 from flyte_build.errors import ManifestError, NotForTask, TaskNotNamed, UnknownTask
 
 _DOITS_REASONS: Callable[[Any], str] = Info.get_reasons
@@ -88,21 +88,21 @@ def _names(command: str, words: Iterable[str], tasks: Iterable[str]) -> list[str
             reason, mend = _REFUSED[command]
             raise NotForTask(command=command, task=name, reason=reason, mend=mend.format(task=name))
     if command in _WANTED and (not names or (command == "info" and len(names) > 1)):
-        target = next(iter(graph.project().manifest.targets))
+        target = next(iter(project().manifest.targets))
         raise TaskNotNamed(command=command, wanted=_WANTED[command], example=f"deploy:{target}")
     return names
 
 
 def is_ours(task: str) -> bool:
     """Whether flyte_build made a task, or the group of tasks."""
-    return task.partition(":")[0] in graph.TASKS
+    return task.partition(":")[0] in TASKS
 
 
 def unknown(word: str, tasks: Iterable[str]) -> UnknownTask:
     """The error that there is no task of a name."""
     groups = {name for name in tasks if ":" not in name or not is_ours(name)}
     step = next((each for each in sys.argv[1:] if each in ("plan", "check")), "deploy")
-    targets = tuple(graph.project().manifest.targets)
+    targets = tuple(project().manifest.targets)
     return UnknownTask(word=word, tasks=tuple(groups), targets=targets, step=step)
 
 
@@ -110,7 +110,7 @@ class _NotFound(InvalidCommand):  # type: ignore[misc]
     """What doit raises when it is to run what it does not know: a task, or a file that a task makes."""
 
     def __str__(self) -> str:
-        return unknown(self.not_found, graph.TASKS).message
+        return unknown(self.not_found, TASKS).message
 
 
 def _reasons(reasons: Any) -> str:

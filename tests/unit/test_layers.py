@@ -49,21 +49,23 @@ MAY_IMPORT: dict[str, set[str]] = {
     "checking": {"errors", "model", "project", "state", "steps"},
     "api": {"errors", "manifest", "model", "pipeline", "planning", "project", "report", "sharing", "state", "steps"},
     "report": set(),
+    "command_line": {"errors", "manifest", "pipeline", "project", "report"},
+    "runs": {"command_line", "errors", "report", "sharing"},
     "graph": {
-        *("backend", "checking", "children", "dodo", "errors", "manifest", "model", "pipeline", "planning", "project"),
-        *("report", "sharing", "state", "why"),
+        *("backend", "checking", "children", "command_line", "dodo", "errors", "model", "pipeline", "planning"),
+        *("report", "runs", "sharing", "state", "why"),
     },
-    "doit_database": {"errors", "graph", "state"},
+    "doit_database": {"command_line", "errors", "graph", "state"},
     "doit_why": {"graph"},
     "doit_dumpdb": set(),
-    "doit_commands": {"errors", "graph"},
+    "doit_commands": {"command_line", "errors"},
     "dodo": {"doit_commands", "graph"},
 }
 """Room -> rooms that it may import from. `manifest_*` belong to `manifest`, `sdk_*` to `sdk`."""
 
 ONLY_HERE = {
     "flyte": {"sdk"},
-    "doit": {"graph", "doit_commands", "doit_database", "doit_dumpdb", "doit_why"},
+    "doit": {"command_line", "doit_commands", "doit_database", "doit_dumpdb", "doit_why", "graph", "runs"},
 }
 """A library -> the only rooms that import it."""
 
