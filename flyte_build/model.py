@@ -229,8 +229,6 @@ class Discovery(Value, frozen=True):
     """What running a target's files gave. `environments` has dependencies before dependents."""
 
     environments: tuple[EnvironmentDraft, ...]
-    selected: tuple[str, ...]
-    """Names of the environments that the manifest chose, before their dependencies."""
     loaded_files: tuple[str, ...]
     """Local modules that were imported, under the root."""
     readers: dict[str, str] = {}

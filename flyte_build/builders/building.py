@@ -113,7 +113,6 @@ def _remotely(workshop: Workshop, build: NamedBuild, draft: ImageBuild) -> Made:
         spec=_with_base(draft.remote_spec, build.base),
         context=workshop.objects / build.context if build.context else None,
         secrets=(*build.secrets, *((draft.registry_secret,) if draft.registry_secret else ())),
-        force=False,
         started=lambda url: workshop.show(f"building at {url}"),
     )
     return Made(uri=uri, digest="", how="built")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from flyte_build.worker.protocol import LoadRequest, LoadResult
 
 NAME = "discover"
-FORMAT = 2
+FORMAT = 3
 
 
 class Key(Value, frozen=True):

@@ -241,8 +241,7 @@ def _discover(request: LoadRequest, root: Path, recorder: Recorder, warnings: tu
     target = request.target
     with recorder.paused():
         _refuse_double_imports(request, recorder)
-    selected = _select(request)
-    chosen = _with_dependencies(selected, request)
+    chosen = _with_dependencies(_select(request), request)
     environments = list(_task_environments(chosen, request))
     if not environments:
         raise errors.NoEnvironments(settings=target.settings("path"), path=target.path)
@@ -255,7 +254,6 @@ def _discover(request: LoadRequest, root: Path, recorder: Recorder, warnings: tu
     drafts = tuple(_drafts(environments, images, root, request, has_bundle=has_bundle))
     return Discovery(
         environments=tuple(replace(draft, include=includes[draft.name]) for draft in drafts),
-        selected=tuple(dict.fromkeys(environment.name for environment in selected)),
         loaded_files=loaded,
         readers=recorder.readers(),
         warnings=tuple(

@@ -67,7 +67,7 @@ def discovery(*include: str, loaded: tuple[str, ...] = LOADED) -> Discovery:
     draft = EnvironmentDraft(
         name="prep", image=ImageDraft(kind="auto"), depends_on=(), tasks=(), file="main.py", include=include
     )
-    return Discovery(environments=(draft,), selected=("prep",), loaded_files=loaded)
+    return Discovery(environments=(draft,), loaded_files=loaded)
 
 
 def plan(root: Path, copy_style: CopyStyle = "loaded_modules", *include: str, **more: object) -> Plan:
@@ -290,7 +290,7 @@ from flyte_build.model import Discovery, Target
 from flyte_build import packing
 root, out = Path(sys.argv[1]), Path(sys.argv[2])
 target = Target(name="t", path="main.py", copy_style="all", include=("sql/*.sql", ".env"))
-plan = packing.plan(target, root, Discovery(environments=(), selected=(), loaded_files=("main.py",)))
+plan = packing.plan(target, root, Discovery(environments=(), loaded_files=("main.py",)))
 print(packing.pack(plan, root, out).filename)
 """
 
