@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -234,6 +236,17 @@ def test_a_package_of_another_version_is_named(fraud: Repository) -> None:
     assert said == expected(
         fraud, discover=["runs: installed distributions changed: other 1.0 -> 1.1", "was 1.0, is 1.1"]
     )
+
+
+def test_another_version_of_the_sdk_is_named(fraud: Repository) -> None:
+    now = metadata.version("flyte")
+    record = fraud.write("venv/site-packages/flyte-99.0.dist-info/RECORD", "")
+    try:
+        said = why(fraud, "discover:fraud")
+    finally:
+        shutil.rmtree(record.parent)
+    reason = f"runs: installed distributions changed: flyte {now} -> 99.0"
+    assert said == expected(fraud, "discover", discover=[reason, f"was {now}, is 99.0"])
 
 
 def test_an_executable_bit_is_told_with_the_imports_that_lead_to_the_file(fraud: Repository) -> None:
