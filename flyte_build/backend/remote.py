@@ -20,7 +20,7 @@ from flyteidl2.dataproxy.dataproxy_service_pb2 import (
 from flyteidl2.task.task_definition_pb2 import TaskDetails, TaskIdentifier, TaskTrigger
 from flyteidl2.task.task_service_pb2 import DeployTaskRequest, GetTaskDetailsRequest
 
-from flyte_build import sdk
+from flyte_build import sdk_client
 from flyte_build.backend import UPLOAD_LIFETIME
 from flyte_build.backend.failures import Call, failure, unreachable
 from flyte_build.errors import BackendUnreachable, BuildError, NotLoggedIn, UploadNameTaken
@@ -63,7 +63,7 @@ class RemoteBackend:
         self._gone: BackendUnreachable | NotLoggedIn | None = None
         """Why there is no use in asking anything more."""
         try:
-            self._client = self._loop.run(sdk.connect(settings))
+            self._client = self._loop.run(sdk_client.connect(settings))
         except BaseException:
             self._loop.close()
             raise
@@ -233,7 +233,7 @@ class RemoteBackend:
             if not self._answered:
                 self._gone = gone
             raise gone from error
-        except sdk.login_errors() as error:
+        except sdk_client.login_errors() as error:
             self._gone = NotLoggedIn(endpoint=call.endpoint, reason=str(error) or type(error).__name__)
             raise self._gone from error
         self._answered = True

@@ -41,20 +41,11 @@ from flyteidl2.task import task_definition_pb2
 from flyte_build import standins
 from flyte_build.errors import TaskNotSerialized
 from flyte_build.model import EnvironmentDraft, ImageBuild, ImageDraft, TaskDraft
-from flyte_build.sdk.client import connect as connect
-from flyte_build.sdk.client import login_errors as login_errors
 
 if TYPE_CHECKING:
     from flyte._task import TaskTemplate
 
 PRIVATE_NAMES = (
-    "flyte._initialize._initialize_client",
-    "flyte._initialize._platform_to_client_kwargs",
-    "flyte.remote._client.auth._auth_utils.decode_api_key",
-    "flyte.remote._client.auth.errors.AccessTokenNotFoundError",
-    "flyte.remote._client.auth.errors.AuthenticationError",
-    "flyte.remote._client.auth.errors.AuthenticationPending",
-    "flyte.remote._client.controlplane.ClientSet",
     "flyte._deploy._update_interface_inputs_and_outputs_docstring",
     "flyte._environment.list_loaded_environments",
     "flyte._image.AptPackages",
@@ -83,7 +74,6 @@ PRIVATE_NAMES = (
     "flyte._internal.runtime.trigger_serde.to_task_trigger",
     "flyte._constants.FLYTE_SYS_PATH",
     "flyte._utils.parse_uv_script_file",
-    "flyte._utils.sanitize_endpoint",
     "flyte._utils.description_parser.parse_description",
     "flyte.types._load_custom_type_transformers",
 )

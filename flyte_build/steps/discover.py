@@ -5,6 +5,7 @@ The only step in which code of the user's runs.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import signal
@@ -110,8 +111,6 @@ def run(project: Project, target: Target) -> Outcome:
     Raises:
         StepError: the code cannot be loaded, or declares something that cannot be deployed.
     """
-    from importlib import metadata
-
     files, walked = python_files(project, target)
     loaded = _load(project, target, files)
     if loaded.failure is not None:
@@ -130,7 +129,7 @@ def run(project: Project, target: Target) -> Outcome:
             ),
             environments=tuple(environment.name for environment in discovery.environments),
             tasks=tasks,
-            sdk=metadata.version("flyte"),
+            sdk=_sdk_version(),
         ),
         trace=_join(loaded.trace, walked),
         outputs={f"objects/{content}": content for content in (kept, *_contexts(discovery))},
@@ -138,6 +137,14 @@ def run(project: Project, target: Target) -> Outcome:
         f"{'s' if len(discovery.environments) != 1 else ''}",
         notes=discovery.warnings,
     )
+
+
+@functools.cache
+def _sdk_version() -> str:
+    """Of this process, as of its loads: their parent imports the SDK once."""
+    from importlib import metadata
+
+    return metadata.version("flyte")
 
 
 def _contexts(discovery: Discovery) -> Iterable[str]:

@@ -11,7 +11,7 @@ from typing import Any
 import flyte
 import pytest
 
-from flyte_build import binding, sdk, sdk_remote
+from flyte_build import binding, sdk, sdk_client, sdk_remote
 
 
 def find(name: str) -> Any:
@@ -35,7 +35,7 @@ def objects() -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("name", sorted({*sdk.PRIVATE_NAMES, *sdk_remote.PRIVATE_NAMES}))
+@pytest.mark.parametrize("name", sorted({*sdk.PRIVATE_NAMES, *sdk_client.PRIVATE_NAMES, *sdk_remote.PRIVATE_NAMES}))
 def test_the_sdk_has_the_private_name(name: str) -> None:
     assert callable(find(name)) or isinstance(find(name), str)
 
