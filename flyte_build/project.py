@@ -33,6 +33,9 @@ MANIFEST = "deploy.toml"
 WAYS = ("profile", "project", "domain")
 """Words of the command line that deploy the same targets to another place."""
 
+PATH_FILES = (".pth", ".egg-link")
+MODULES = (".py", ".so", ".pyd")
+
 
 def _variant(manifest: Manifest, variables: Mapping[str, str]) -> str:
     """What makes this run another way of deploying the same targets: each way has receipts of its own."""
@@ -138,12 +141,12 @@ class Project:
 
     @property
     def installed_distributions(self) -> str:
-        """Digest of which distributions are installed, and of the lists of their files with the digests of those."""
+        """Digest of what `installed` tells."""
         return self._looked_up[1]
 
     @property
     def installed(self) -> tuple[tuple[str, str], ...]:
-        """What that digest is of: entries of the folders of distributions, and digests of what lists their files."""
+        """Entries of the folders of distributions, and digests of what lists their files, or of modules themselves."""
         return self._looked_up[0]
 
     @property
@@ -161,8 +164,10 @@ class Project:
             name = entry.partition("/")[0]
             if name.endswith((".dist-info", ".egg-info")):
                 yield entry, self.index.digest(f"{folder}/{name}/RECORD")
-            elif name.endswith((".pth", ".egg-link")):
+            elif name.endswith((*PATH_FILES, *MODULES)):  # a module there may belong to no distribution
                 yield entry, self.index.digest(f"{folder}/{name}")
+            elif name != "__pycache__":
+                yield entry, ""
 
     def receipt(self, target: str, step: str) -> Receipt | Lost:
         """The receipt of a step, read again only when it was written again."""

@@ -12,7 +12,12 @@ from typing import Protocol
 from flyte_build.model import CacheSettings, Value
 
 LIMIT = 3.0
-"""Seconds that one call may take."""
+"""Seconds that one call may take, and a run wait for the cache in all, beyond what many calls and bytes take."""
+
+FORMAT = "v1"
+"""What the names of all objects start with."""
+PARTS = "parts"
+"""Where a folder keeps what is being written, and so what was when a process was killed. Other stores have none."""
 
 
 class Item(Value, frozen=True):
@@ -48,6 +53,14 @@ class Bucket(Protocol):
         ...
 
 
+def import_libraries(settings: CacheSettings) -> None:
+    """Import what `open_bucket` needs, which takes its time on a slow disk, and asks nobody."""
+    if not settings.url.startswith("file://"):
+        from flyte_build.cache.objects import import_libraries
+
+        import_libraries(settings)
+
+
 def open_bucket(settings: CacheSettings) -> Bucket:
     """The store that `settings.url` names.
 
@@ -57,7 +70,10 @@ def open_bucket(settings: CacheSettings) -> Bucket:
     if settings.url.startswith("file://"):
         from flyte_build.cache.folder import Folder
 
-        return Folder(settings.url.removeprefix("file://"))
+        folder = Folder(settings.url.removeprefix("file://"))
+        if not settings.read_only:
+            folder.mark()
+        return folder
     from flyte_build.cache.objects import Objects
 
     return Objects(settings)

@@ -9,12 +9,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from flyte_build.cache import Item, Trouble
+from flyte_build.cache import FORMAT, PARTS, Item, Trouble
+from flyte_build.state.folder import CACHEDIR_TAG
 
 
 @dataclass(frozen=True)
 class Folder:
     root: str
+
+    def mark(self) -> None:
+        """Say that this is a cache, where that can be written: a checkout that it is in leaves it out of its bundles.
+
+        From then on nothing comes or goes directly in it, which whoever leaves it out has looked at.
+        """
+        with contextlib.suppress(OSError):
+            for name in (FORMAT, PARTS):
+                os.makedirs(self._path(name), exist_ok=True)
+            with open(self._path("CACHEDIR.TAG"), "xb") as file:
+                file.write(CACHEDIR_TAG)
 
     def items(self, prefix: str) -> list[Item]:
         """See `Bucket.items`."""
@@ -32,15 +44,14 @@ class Folder:
 
     def create(self, name: str, data: bytes) -> None:
         """See `Bucket.create`."""
-        path = self._path(name)
-        part = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}")
+        path, part = self._path(name), self._path(f"{PARTS}/{secrets.token_hex(8)}")
         with _told():
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+            for each in (path, part):
+                os.makedirs(os.path.dirname(each), exist_ok=True)
             try:
                 with open(part, "xb") as file:
                     file.write(data)
-                with contextlib.suppress(FileExistsError):
-                    os.link(part, path)  # unlike a rename, never in the place of another
+                _put_in_place(part, path)
             finally:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(part)
@@ -61,10 +72,20 @@ class Folder:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 yield from self._walk(f"{prefix}{entry.name}/")
-            elif not entry.name.startswith("."):
+            else:
                 with contextlib.suppress(FileNotFoundError):  # removed by another meanwhile
                     found = entry.stat()
                     yield Item(name=f"{prefix}{entry.name}", size=found.st_size, modified=found.st_mtime)
+
+
+def _put_in_place(part: str, path: str) -> None:
+    try:
+        os.link(part, path)  # unlike a rename, never in the place of another
+    except FileExistsError:
+        pass
+    except OSError:  # such as on a file system without hard links, where one whole object may replace another
+        if not os.path.exists(path):
+            os.rename(part, path)
 
 
 @contextmanager

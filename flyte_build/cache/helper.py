@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO
 
-from flyte_build.cache import Bucket, Trouble, open_bucket
+from flyte_build.cache import Bucket, Trouble, import_libraries, open_bucket
 from flyte_build.cache.wire import HEAD, Answer, Ask, frame, parse
 from flyte_build.model import CacheSettings
 
@@ -17,7 +17,7 @@ CALLS_AT_ONCE = 16
 
 
 def main() -> None:
-    """Open the bucket, say so or why not, then answer calls in any order."""
+    """Say that it has started, open the bucket, say so or why not, then answer calls in any order."""
     given, out, lock = sys.stdin.buffer, sys.stdout.buffer, threading.Lock()
 
     def say(answer: Answer) -> None:
@@ -25,8 +25,11 @@ def main() -> None:
             out.write(frame(answer))
             out.flush()
 
+    settings = parse(_frame(given), CacheSettings)
+    import_libraries(settings)
+    say(Answer(number=0))
     try:
-        bucket = open_bucket(parse(_frame(given), CacheSettings))
+        bucket = open_bucket(settings)
     except Trouble as trouble:
         say(Answer(number=0, trouble=str(trouble)))
         return
@@ -55,3 +58,5 @@ def _answer(bucket: Bucket, ask: Ask, say: Callable[[Answer], None]) -> None:
             say(Answer(number=ask.number))
     except Trouble as trouble:
         say(Answer(number=ask.number, trouble=str(trouble)))
+    except Exception as error:  # noqa: BLE001 said, too: whoever asked would wait for it
+        say(Answer(number=ask.number, trouble=type(error).__name__))

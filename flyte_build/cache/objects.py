@@ -65,6 +65,19 @@ class Objects:
             obstore.delete(self._bucket, name)
 
 
+def import_libraries(settings: CacheSettings) -> None:
+    """See `flyte_build.cache.import_libraries`."""
+    import obstore.store
+
+    if _asks_boto3(settings):
+        import obstore.auth.boto3  # noqa: F401 which imports boto3
+
+
+def _asks_boto3(settings: CacheSettings) -> bool:
+    """Whether boto3 finds the credentials: its import takes longer than all the calls."""
+    return settings.url.startswith("s3://") and "AWS_ACCESS_KEY_ID" not in os.environ
+
+
 def _connect(settings: CacheSettings) -> Any:
     from obstore.store import AzureStore, GCSStore
 
@@ -92,7 +105,7 @@ def _s3(settings: CacheSettings, client: ClientConfig, retry: RetryConfig) -> An
     config: S3Config = {"endpoint": settings.endpoint_url} if settings.endpoint_url else {}
     if settings.region:
         config["region"] = settings.region
-    if "AWS_ACCESS_KEY_ID" in os.environ:  # spares the import of boto3, which takes longer than all the calls
+    if not _asks_boto3(settings):
         return S3Store.from_url(settings.url, config=config, client_options=client, retry_config=retry)
     import boto3.session
     from obstore.auth.boto3 import Boto3CredentialProvider

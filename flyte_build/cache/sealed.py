@@ -38,7 +38,10 @@ def unseal(key: bytes, sealed: bytes) -> bytes | None:
     packed = _mixed(key, mark, sealed[_MARK:])
     if hashlib.blake2b(packed, key=key, digest_size=_MARK).digest() != mark:
         return None
-    return zlib.decompress(packed)
+    try:
+        return zlib.decompress(packed)
+    except zlib.error:
+        return None
 
 
 def _mixed(key: bytes, mark: bytes, data: bytes) -> bytes:

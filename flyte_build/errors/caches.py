@@ -16,6 +16,17 @@ class CacheUnavailable(StepError):
         return f"{self.url}: the shared cache cannot be used: {self.reason}; check [cache] and the access to it"
 
 
+class CacheGivenUp(StepError):
+    """Something failed on this machine while the shared cache was used. `reason` is what that says."""
+
+    url: str
+    reason: str
+
+    @property
+    def message(self) -> str:
+        return f"{self.url}: the run goes on without the shared cache, since something failed here: {self.reason}"
+
+
 class CacheEntryDamaged(StepError):
     """An object of the shared cache is not what was written under its name."""
 

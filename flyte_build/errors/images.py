@@ -117,3 +117,16 @@ class ImageReferenceUnknown(StepError):
             f'which is not in [images.refs]; add `{self.reference} = "URI"` there'
             f"{perhaps(self.reference, self.known)}"
         )
+
+
+class ImageFilesChanged(StepError):
+    """The code was loaded again for what an image is built from, and gave other files than when it was discovered."""
+
+    target: str
+
+    @property
+    def message(self) -> str:
+        return (
+            f"[targets.{self.target}]: its code now gives an image other files than it gave where it was loaded "
+            "before; run again, and it is loaded anew"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from typing import TYPE_CHECKING, TypeVar
@@ -10,6 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from flyte_build import versions
+from flyte_build.cache import FORMAT
 from flyte_build.cache.sealed import derived, unseal
 from flyte_build.model import Target, Value
 from flyte_build.sharing.surroundings import machine_of
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T", bound=Value)
 
-FORMAT = "v1"
 QUESTIONS, LOCAL, DEPLOYED, USED = (f"{FORMAT}/{kind}" for kind in ("questions", "local", "deployed", "used"))
 KINDS = ("questions", "local", "deployed", "used")
 TRACED = ("discover", "bundle")
@@ -99,8 +100,7 @@ def static_key(project: Project, target: Target, surroundings: str) -> bytes:
     portable = replace(discover.key(project, target), python="", installed_distributions="")
     table = replace(target, name="", version="", load_timeout=300)
     images = project.manifest.images
-    machine = machine_of(images.registry)
-    return derived("static", surroundings.encode(), portable.json(), table.json(), images.json(), machine.encode())
+    return derived("static", surroundings.encode(), portable.json(), table.json(), images.json())
 
 
 def place_key(project: Project, target: Target) -> bytes:
@@ -156,3 +156,14 @@ def opened(sealed: Sealed, data: bytes, kind: type[_T]) -> _T | None:
 def is_output(path: str) -> bool:
     """Whether an entry may bring this file: what comes from elsewhere is written nowhere but there."""
     return _OUTPUT.fullmatch(path) is not None
+
+
+def may_stand_on(path: str, content: str) -> bool:
+    """Whether a receipt from elsewhere may name this file, of which this is the digest, as its output.
+
+    One of the user's, or another result of this checkout, must not: an output that changed is removed. A file outside,
+    such as a bundle in a store, is watched alone.
+    """
+    if path.startswith("objects/"):
+        return path == f"objects/{content}"
+    return is_output(path) or (os.path.isabs(path) and os.path.normpath(path) == path)

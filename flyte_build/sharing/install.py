@@ -10,17 +10,25 @@ from msgspec.structs import replace
 
 from flyte_build import causes, pipeline
 from flyte_build.errors import StepError
-from flyte_build.model import Cause, Fresh, Stale, Target
-from flyte_build.sharing.entries import TRACED, Entry, Traces, is_output
-from flyte_build.state import receipts
+from flyte_build.model import Cause, Fresh, Stale, Target, Upload, Value
+from flyte_build.sharing.entries import TRACED, Entry, Traces, is_output, may_stand_on
+from flyte_build.state import digest, receipts
 from flyte_build.state.folder import write_unless_there
 from flyte_build.state.receipts import Receipt
-from flyte_build.steps import discover
+from flyte_build.steps import bundle, deploy, discover, images, serialize
 
 if TYPE_CHECKING:
     from flyte_build.project import Project
 
 
+_RESULTS: dict[str, type[Value]] = {
+    "discover": discover.Result,
+    "bundle": bundle.Result,
+    "images": images.Result,
+    "upload": Upload,
+    "serialize": serialize.Result,
+    "deploy": deploy.Result,
+}
 _BLANK = Receipt(format=receipts.FORMAT, key=msgspec.Raw(), result=msgspec.Raw())
 
 
@@ -83,6 +91,8 @@ def _install_step(project: Project, target: Target, step: str, entry: Entry, rec
     shared = entry.receipts.get(step)
     if shared is None or project.state.again(target.name, step).exists():
         return False
+    if not all(may_stand_on(*output) for output in shared.outputs.items()) or not _is_readable(step, shared.result):
+        return False
     key = pipeline.STEPS[step].key(project, target)
     if step != discover.NAME and shared.key != key.json():  # that of discovery is in the entry's name
         return False
@@ -105,11 +115,20 @@ def _install_step(project: Project, target: Target, step: str, entry: Entry, rec
     return True
 
 
+def _is_readable(step: str, result: bytes) -> bool:
+    """Whether the step can read its result: one of other code would end this run and all to come."""
+    try:
+        msgspec.json.decode(result, type=_RESULTS[step])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return True
+
+
 def _bring_files(project: Project, entry: Entry, outputs: dict[str, str]) -> bool:
     """Write what an entry has of a step's outputs. False: it lacks an archive that is not here either."""
     for path in filter(is_output, outputs):
         place = project.state.root / path
-        if path in entry.files:
+        if path in entry.files and digest.of_bytes(entry.files[path]) == outputs[path]:
             write_unless_there(place, entry.files[path])
             project.index.forget(str(place))
         elif project.index.digest(str(place)) != outputs[path]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
@@ -11,7 +12,7 @@ import msgspec
 
 from flyte_build.cache.client import Client
 from flyte_build.cache.sealed import derived, seal
-from flyte_build.errors import CacheEntryDamaged, StepError
+from flyte_build.errors import CacheEntryDamaged, CacheGivenUp, StepError
 from flyte_build.model import Target, Value
 from flyte_build.sharing import entries, history
 from flyte_build.sharing.entries import Entry, Sealed, Traces
@@ -57,6 +58,8 @@ class Sharing:
         self._there: set[str] = set()
         """Objects that need not be written."""
         self._used: set[str] = set()
+        self._reused: dict[str, str] = {}
+        """Target -> what was installed of it, and whence."""
         self._found = {True: 0, False: 0}
         """Targets of which everything, or the discovery, was there."""
         self.notes: dict[str, tuple[str, ...]] = {}
@@ -69,18 +72,31 @@ class Sharing:
         trouble = (self._client.trouble,) if self._client.trouble else ()
         return tuple(error.message for error in (*self._damaged, *trouble))
 
+    @contextmanager
+    def _going_on(self) -> Iterator[None]:
+        """The cache only helps: whatever fails in this block is one more reason to go on without it."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 also a bug of ours must not fail a deploy that needs no cache
+            reason = error.message if isinstance(error, StepError) else f"{type(error).__name__}: {error}"
+            self._client.give_up(CacheGivenUp(url=self._project.manifest.cache.url, reason=reason))
+
     # --- fetching
 
     def fetch(self, targets: Iterable[Target]) -> dict[str, str]:
         """Install what others have made of stale targets. Gives target -> what that was, and whence."""
+        with self._going_on():
+            self._fetch(targets)
+        return self._reused
+
+    def _fetch(self, targets: Iterable[Target]) -> None:
         self._project.state.create()
         stale = [target for target in targets if not is_fresh(self._project, target)]
         self._looked = {target.name: self._look(target) for target in stale}
         self._list()
         answers = self._answers()
-        whole = self._install(answers, deployed=True)
-        part = self._install({name: each for name, each in answers.items() if name not in whole}, deployed=False)
-        return {**whole, **{name: f"discovery {words}" for name, words in part.items()}}
+        self._install(answers, deployed=True)
+        self._install({name: each for name, each in answers.items() if name not in self._reused}, deployed=False)
 
     @cached_property
     def _surroundings(self) -> str:
@@ -117,24 +133,25 @@ class Sharing:
     def _newest(self, looked: _Looked) -> list[str]:
         return self._listed.get(entries.questions_folder(self._surroundings, looked.static), [])[:_NEWEST]
 
-    def _install(self, answers: dict[str, list[Traces]], *, deployed: bool) -> dict[str, str]:
-        """Install the first entry of each target that fits. Gives target -> whence it is."""
+    def _install(self, answers: dict[str, list[Traces]], *, deployed: bool) -> None:
+        """Install the first entry of each target that fits."""
         wanted = {
             target: [(self._looked[target].entry(each, deployed=deployed), each) for each in found]
             for target, found in answers.items()
         }
         present = self._client.get(sealed.name for found in wanted.values() for sealed, _ in found)
-        installed: dict[str, str] = {}
         for target, found in wanted.items():
             for sealed, traces in found:
                 entry = self._opened(sealed, present, Entry)
                 if entry and install(self._project, self._looked[target].target, entry, traces):
-                    installed[target] = f"from the shared cache: {entry.origin}"
+                    what = "" if deployed else "discovery "
+                    self._reused[target] = f"{what}from the shared cache: {entry.origin}"
+                    self._found[deployed] += 1
                     self._note(self._looked[target].target)
-                    self._used |= {sealed.name, self._questions(target, traces).name}
+                    # also what a machine will ask for that deploys elsewhere
+                    local = self._looked[target].entry(traces, deployed=False)
+                    self._used |= {sealed.name, local.name, self._questions(target, traces).name}
                     break
-        self._found[deployed] = len(installed)
-        return installed
 
     def _note(self, target: Target) -> None:
         receipt = self._project.receipt(target.name, deploy.NAME)
@@ -164,12 +181,9 @@ class Sharing:
 
     def finish(self, targets: Iterable[str]) -> None:
         """Publish these targets, which have been deployed, note what was used, and let go of the cache."""
-        objects: dict[str, bytes] = {}
-        if not self._project.manifest.cache.read_only and self._client.trouble is None:
-            for target in self._publishable(targets):
-                objects |= self._objects(target)
-            self._used |= objects.keys()  # they may have been there
-            self._client.create({**objects, **self._note_of_use()})
+        written = 0
+        with self._going_on():
+            written = self._publish(targets)
         history.add(
             self._project,
             history.Run(
@@ -177,13 +191,24 @@ class Sharing:
                 looked_up=len(self._looked),
                 whole=self._found[True],
                 part=self._found[False],
-                written=len(objects),
+                written=written,
                 received=self._client.received,
                 sent=self._client.sent,
                 trouble=self._client.trouble.reason if self._client.trouble else "",
             ),
         )
         self._client.close()
+
+    def _publish(self, targets: Iterable[str]) -> int:
+        """Gives how many objects were written."""
+        if self._project.manifest.cache.read_only or self._client.trouble:
+            return 0
+        objects: dict[str, bytes] = {}
+        for target in self._publishable(targets):
+            objects |= self._objects(target)
+        self._used |= objects.keys()  # they may have been there
+        self._client.create({**objects, **self._note_of_use()})
+        return 0 if self._client.trouble else len(objects)
 
     def _publishable(self, targets: Iterable[str]) -> list[str]:
         """Those that were looked for; none when something was installed meanwhile, which they may have loaded."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flyte_build import __version__
+from flyte_build.project import MODULES, PATH_FILES
 from flyte_build.state import digest
 
 if TYPE_CHECKING:
@@ -37,12 +38,25 @@ def surroundings(project: Project) -> str:
 def _distributions(manifest: Path) -> Iterator[str]:
     for folder in (path for path in sys.path if path.endswith(("site-packages", "dist-packages"))):
         yield "folder"
-        for name in sorted(os.listdir(folder) if os.path.isdir(folder) else ()):
+        names = sorted(os.listdir(folder) if os.path.isdir(folder) else ())
+        owned = {"__pycache__"}
+        for name in names:
             path = Path(folder, name)
             if name.endswith((".dist-info", ".egg-info")):
-                yield from (name, *contents(_text(path / "RECORD")))
-            elif name.endswith((".pth", ".egg-link")):
+                record = _text(path / "RECORD")
+                owned |= {name, *_tops(record)}
+                yield from (name, *contents(record))
+            elif name.endswith(PATH_FILES):
+                owned.add(name)
                 yield from (name, _text(path).replace(f"{manifest}{os.sep}", "").replace(f"{manifest}\n", ".\n"))
+        for name in names:
+            if name not in owned:
+                yield from (name, _text(Path(folder, name)) if name.endswith(MODULES) else "")
+
+
+def _tops(record: str) -> set[str]:
+    """What the files of a RECORD are in, or are, in the folder of distributions."""
+    return {re.split("[/,]", line, maxsplit=1)[0] for line in record.splitlines()}
 
 
 def contents(record: str) -> list[str]:

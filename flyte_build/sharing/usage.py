@@ -6,12 +6,12 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from flyte_build.cache import Item
+from flyte_build.cache import FORMAT, PARTS, Item
 from flyte_build.cache.client import Client
 from flyte_build.errors import CacheNotNamed, CacheReadOnly
 from flyte_build.model import Value
 from flyte_build.sharing import history
-from flyte_build.sharing.entries import FORMAT, KINDS, USED
+from flyte_build.sharing.entries import KINDS, USED
 
 if TYPE_CHECKING:
     from flyte_build.project import Project
@@ -85,11 +85,15 @@ def seconds(age: str) -> int:
 
 
 def _unused(client: Client, items: tuple[Item, ...], since: float) -> list[Item]:
-    """Objects that were neither written nor used after a time."""
-    recent = [item.name for item in items if item.name.startswith(f"{USED}/") and item.modified >= since]
-    notes = client.get(recent).values()
-    used = {name for note in notes for name in note.decode(errors="replace").split("\n")}
-    return [item for item in items if item.modified < since and item.name not in used]
+    """Objects that were neither written nor used after a time, and what was not written to its end."""
+    torn = [item for item in client.items(f"{PARTS}/") if item.modified < since]
+    # A day's first note stands for all that are like it, so it counts to the end of its day, not from its own time.
+    day = time.strftime("%Y-%m-%d", time.gmtime(since))
+    notes = [item.name for item in items if item.name.startswith(f"{USED}/")]
+    recent = [name for name in notes if name.removeprefix(f"{USED}/") >= day]
+    used = {name for note in client.get(recent).values() for name in note.decode(errors="replace").split("\n")}
+    kept = {*recent, *used}
+    return [*torn, *(item for item in items if item.modified < since and item.name not in kept)]
 
 
 def _holding(items: list[Item]) -> Holding:

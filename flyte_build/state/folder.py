@@ -23,7 +23,7 @@ from flyte_build.errors import StateUnwritable
 from flyte_build.state import digest
 
 NAME = ".flyte-build"
-_CACHEDIR_TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# https://bford.info/cachedir/\n"
+CACHEDIR_TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# https://bford.info/cachedir/\n"
 
 _LOCAL = ("discover", "bundle")
 """Steps whose results can be deployed anywhere, without running them again."""
@@ -135,7 +135,7 @@ class StateFolder:
         if (self.root / "CACHEDIR.TAG").exists():
             return
         write_atomically(self.root / ".gitignore", b"*\n")
-        write_atomically(self.root / "CACHEDIR.TAG", _CACHEDIR_TAG)
+        write_atomically(self.root / "CACHEDIR.TAG", CACHEDIR_TAG)
 
 
 @contextlib.contextmanager

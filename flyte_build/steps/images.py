@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from msgspec.structs import replace
 
-from flyte_build.errors import ImageNotRemote, ImageReferenceUnknown, RegistryNotSet, StepNotDone
+from flyte_build.errors import ImageFilesChanged, ImageNotRemote, ImageReferenceUnknown, RegistryNotSet
 from flyte_build.model import BackendSettings, Discovery, EnvironmentDraft, ImageBuild, ImageSettings, Target, Value
 from flyte_build.state import receipts
 from flyte_build.state.receipts import Receipt
@@ -117,7 +117,7 @@ def _bring_contexts(project: Project, target: Target, builds: Iterable[ImageBuil
 
     Raises:
         StepError: the code cannot be loaded.
-        StepNotDone: it gives other files now.
+        ImageFilesChanged
     """
     contexts = {f"objects/{build.context}": build.context for build in builds if build.context}
     if all((project.state.root / path).is_file() for path in contexts):
@@ -128,7 +128,7 @@ def _bring_contexts(project: Project, target: Target, builds: Iterable[ImageBuil
         receipts.save(path, replace(receipt, outputs={**receipt.outputs, **contexts}))
     else:
         receipts.forget(path)
-        raise StepNotDone(step=NAME, need=discover.NAME, target=target.name)
+        raise ImageFilesChanged(target=target.name)
 
 
 def clean(project: Project, target: Target, *, dryrun: bool) -> tuple[str, ...]:

@@ -383,13 +383,30 @@ def test_files_of_an_installed_distribution_and_path_files_count(
     site = tmp_path / "site-packages"
     monkeypatch.syspath_prepend(str(site))
     checkout = Checkout(tmp_path / "repo", FILES)
-    for name in ("other-1.0.dist-info/RECORD", "other.pth", "other.egg-link"):
+    for name in ("other-1.0.dist-info/RECORD", "other.pth", "other.egg-link", "sitecustomize.py", "other.abi3.so"):
         for text in ("one", "two"):
             (site / name).parent.mkdir(parents=True, exist_ok=True)
             (site / name).write_text(text)
             before = checkout.project().installed_distributions
             (site / name).write_text(f"{text} more")
             assert checkout.project().installed_distributions != before
+
+
+def test_a_module_or_package_copied_beside_installed_distributions_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site-packages"
+    site.mkdir()
+    monkeypatch.syspath_prepend(str(site))
+    checkout = Checkout(tmp_path / "repo", FILES)
+    checkout.deploy()
+    for name in ("copied.py", "copied/__init__.py"):
+        (site / name).parent.mkdir(exist_ok=True)
+        (site / name).write_text("LIMIT = 1\n")
+        assert checkout.deploy()["discover"].startswith("installed distributions changed: copied")
+        assert checkout.deploy() == {}
+    (site / "__pycache__").mkdir()
+    assert checkout.deploy() == {}
 
 
 def test_a_file_that_comes_while_the_bundle_is_packed_makes_it_stale(

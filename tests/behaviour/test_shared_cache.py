@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from connectrpc.code import Code
 
 from flyte_build.cache.client import Client
 from flyte_build.model import CacheSettings
+from flyte_build.sharing.entries import KINDS
 from flyte_build.state.trace import variable_digest
 from tests.archives import noise
 from tests.checkout import Checkout, Left
@@ -165,6 +168,18 @@ def test_registrations_in_an_embedded_control_plane_are_made_here_and_the_discov
     checkout = Checkout(second.folder)
     assert checkout.registered("fraud") == checkout.left("fraud").specs
     assert (second.left.version, second.left.bundle) == (first.left.version, first.left.bundle)
+
+
+def test_what_a_machine_reused_whole_stays_for_one_that_deploys_elsewhere(world: World) -> None:
+    world.machine("first").ran()
+    long_ago = time.time() - 40 * 86_400
+    for path in world.objects():
+        os.utime(path, (long_ago, long_ago))
+    assert world.machine("second").ran() == set()
+    ran = world.machine("third").doit("cache", "prune=30d")
+    assert ran.code == 0
+    assert [len(world.objects(kind)) for kind in KINDS] == [1, 1, 1, 1]
+    assert world.machine("fourth").ran("domain=production") == {"upload", "serialize", "deploy"}
 
 
 def test_another_domain_reuses_the_discovery_and_registers(world: World) -> None:
@@ -372,6 +387,42 @@ def test_a_target_that_failed_is_not_published(world: World) -> None:
     machine.write("fraud.py", "raise SystemExit\n")
     assert machine.doit("deploy").code == 1
     assert world.objects() == []
+
+
+SECOND = '[targets.second]\npath = "second.py"\nenvironment = "env"\n'
+
+
+@pytest.mark.parametrize("words", [(), ("-n", "0")])
+def test_what_succeeded_in_a_run_that_failed_is_published(world: World, words: tuple[str, ...]) -> None:
+    first, second = world.machine("first", manifest=SECOND), world.machine("second", manifest=SECOND)
+    first.write("second.py", "raise SystemExit\n")
+    assert first.doit(*words, "deploy").code == 1
+    second.write("second.py", environment("second"))
+    ran = second.doit("output=jsonl")
+    assert {event["target"] for event in ran.events if event.get("status") == "done"} == {"second"}
+
+
+@pytest.mark.parametrize("words", [(), ("-n", "0")])
+def test_what_succeeded_in_a_run_that_was_interrupted_is_published(world: World, words: tuple[str, ...]) -> None:
+    first, second = world.machine("first", manifest=SECOND), world.machine("second", manifest=SECOND)
+    first.write("second.py", "import time\ntime.sleep(1000)\n")
+    running = first.start(*words, "deploy")
+    assert running.stderr is not None
+    said = next(line for line in running.stderr if line.startswith("deployed"))
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=30)
+    assert (said.split()[1], running.returncode) == ("fraud", -signal.SIGINT)
+    assert err.splitlines()[-1] == "interrupted; what had finished stays done"
+    second.write("second.py", environment("second"))
+    ran = second.doit("output=jsonl")
+    assert {event["target"] for event in ran.events if event.get("status") == "done"} == {"second"}
+
+
+def test_a_run_that_does_everything_anew_neither_asks_the_cache_nor_publishes(world: World) -> None:
+    world.machine("first").ran()
+    before = world.objects()
+    assert world.machine("second").ran("-a") == REUSED
+    assert world.objects() == before
 
 
 def test_a_read_only_cache_is_read_and_not_written(world: World) -> None:

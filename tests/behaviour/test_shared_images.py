@@ -9,7 +9,7 @@ import pytest
 
 from tests.archives import noise
 from tests.image_builder_service import ImageBuilderServer
-from tests.repository import Repository, environment
+from tests.repository import Repository, environment, failures
 
 IMAGE = ', image=flyte.Image.from_debian_base(name="fraud").with_source_folder(HERE / "data")'
 CODE = f"import pathlib\nHERE = pathlib.Path(__file__).parent\n{environment('fraud', IMAGE)}"
@@ -109,6 +109,26 @@ def test_a_build_after_a_reused_discovery_has_the_files_of_the_checkout(
     assert done(second) == ["images", "serialize", "deploy"]
     (sent, again) = server.built
     assert again.context == sent.context
+
+
+@pytest.mark.error("ImageFilesChanged")
+def test_code_that_gives_an_image_other_files_than_before_ends_the_step_and_the_next_run_takes_them(
+    server: ImageBuilderServer, here: Machines
+) -> None:
+    """Where the checkout lies is among what no trace tells."""
+    unseen = 'import os\nif "second" in os.getcwd():\n    open("data/prices.csv", "w").write("2\\n")\n'
+    first, second = here("first"), here("second")
+    for machine in (first, second):
+        machine.write("fraud.py", unseen + CODE)
+    done(first)
+    ran = second.doit("deploy")
+    assert ran.code == 1
+    assert failures(ran) == {
+        "images:fraud": "[targets.fraud]: its code now gives an image other files than it gave where it was loaded "
+        "before; run again, and it is loaded anew"
+    }
+    assert done(second) == ["discover", "images", "serialize", "deploy"]
+    assert server.built[1].context != server.built[0].context
 
 
 def test_other_files_of_an_image_are_a_miss(server: ImageBuilderServer, anywhere: Machines) -> None:

@@ -13,16 +13,23 @@ from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
 
+import msgspec
 import pytest
 
 from flyte_build.cache import LIMIT
 from flyte_build.cache.client import Client
+from flyte_build.cache.sealed import seal
 from flyte_build.model import CacheSettings
+from flyte_build.sharing import entries
+from flyte_build.sharing.entries import Traces
+from flyte_build.sharing.surroundings import surroundings
+from flyte_build.state.trace import Trace
+from tests.checkout import Checkout
 from tests.http_faults import Answerer, Reply, faulty_server, forward
 from tests.moto_server import ENVIRONMENT, moto_server, s3_client
 from tests.processes import ends
 from tests.repository import MANIFEST, Ran, Repository, failures, small
-from tests.unprivileged import bound
+from tests.unprivileged import bound, without_hard_links
 
 CHECK = "check [cache] and the access to it"
 
@@ -149,6 +156,53 @@ def test_a_run_that_is_interrupted_while_the_cache_is_asked_ends_at_once_and_qui
     assert warnings(Ran(0, out, err)) == []
 
 
+def poison(repository: Repository) -> None:
+    """Let the cache ask of the repository's target, under a name and a seal that are right, what cannot be answered."""
+    project = Checkout(repository.folder).project()
+    around = surroundings(project)
+    static = entries.static_key(project, project.manifest.targets["fraud"], around)
+    asked = Traces(discover=Trace(files={"no\0name": ""}), bundle=Trace())
+    sealed = entries.questions_object(around, static, asked)
+    path = repository.folder / "cache" / sealed.name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(seal(sealed.key, msgspec.msgpack.encode(asked)))
+
+
+@pytest.mark.error("CacheGivenUp")
+def test_what_fails_here_over_the_cache_is_told_once_and_the_deploy_succeeds(tmp_path: Path) -> None:
+    repository = cached(tmp_path, 'url = "./cache"')
+    poison(repository)
+    ran = repository.doit()
+    url = f"file://{tmp_path}/cache"
+    reason = "the run goes on without the shared cache, since something failed here: ValueError: embedded null byte"
+    assert (ran.code, warnings(ran)) == (0, [f"{url}: {reason}"])
+    assert "1 target: 1 done" in ran.err
+    assert not (tmp_path / "cache/v1/local").exists()
+    assert reason.rpartition(": ")[2] in repository.doit("cache").out
+
+
+@pytest.mark.error("StateUnwritable")
+def test_results_that_cannot_be_written_here_are_told_by_the_step_alone(tmp_path: Path) -> None:
+    repository = cached(tmp_path, 'url = "./cache"')
+    repository.doit()
+    shutil.rmtree(tmp_path / ".flyte-build/targets")
+    (tmp_path / ".flyte-build/targets").touch()
+    ran = repository.doit()
+    (failure,) = failures(ran).values()
+    assert (ran.code, warnings(ran)) == (1, [])
+    assert failure.startswith(f"{tmp_path}/.flyte-build/targets/fraud")
+
+
+def test_results_that_are_gone_before_they_are_published_fail_nothing(tmp_path: Path) -> None:
+    """Such as when another process cleans up in the state folder."""
+    repository = cached(tmp_path, 'url = "./cache"')
+    task = "def task_z():\n    return {'actions': ['rm -r .flyte-build/objects'], 'task_dep': ['deploy:fraud']}\n"
+    repository.write("dodo.py", f"{repository.read('dodo.py')}\n{task}")
+    ran = repository.doit("z")
+    assert (ran.code, warnings(ran)) == (0, [])
+    assert not (tmp_path / "cache/v1/local").exists()
+
+
 def damage(repository: Repository) -> str:
     """Change a byte of what the cache has of the discovery. Gives its name."""
     (path,) = (repository.folder / "cache/v1/local").iterdir()
@@ -169,6 +223,27 @@ def test_a_damaged_object_is_told(tmp_path: Path, lines: str, then: str) -> None
     repository.write("deploy.toml", repository.read("deploy.toml").replace("[cache]", f"[cache]\n{lines}"))
     ran = repository.doit()
     assert (ran.code, warnings(ran)) == (0, [f"file://{tmp_path}/cache/{name}: the object was damaged; {then}"])
+
+
+def test_a_file_system_without_hard_links_holds_a_cache_too(tmp_path: Path) -> None:
+    repository = cached(tmp_path, 'url = "./cache"')
+    ran = repository.doit(under=without_hard_links())
+    assert (ran.code, warnings(ran)) == (0, [])
+    assert list((tmp_path / "cache/parts").iterdir()) == []
+    before = {path: path.read_bytes() for path in (tmp_path / "cache/v1").rglob("*") if path.is_file()}
+    assert len(before) == 3
+    new_machine(repository)
+    assert "discovery from the shared cache" in repository.doit(under=without_hard_links()).err
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize("style", ['environment = "env"\ncopy_style = "all"', "recursive = true"])
+def test_a_cache_in_the_checkout_is_no_part_of_it(tmp_path: Path, style: str) -> None:
+    repository = cached(tmp_path, 'url = "./cache"')
+    path = "fraud.py" if "all" in style else "."
+    repository.write("deploy.toml", f'[cache]\nurl = "./cache"\n[targets.fraud]\npath = "{path}"\n{style}\n')
+    assert "1 target: 1 done" in repository.doit().err
+    assert "1 target: 1 fresh" in repository.doit().err
 
 
 # --- `doit cache`
@@ -207,11 +282,14 @@ def test_the_cache_and_what_it_gave_are_shown(tmp_path: Path) -> None:
 
 
 def aged(folder: Path, days: int, chosen: Callable[[Path], bool] = lambda _: True) -> None:
-    """Date objects back."""
+    """Date objects back, and with them the days of the notes."""
     then = time.time() - days * 86_400
-    for path in folder.rglob("*"):
-        if path.is_file() and chosen(path):
-            os.utime(path, (then, then))
+    for path in [each for each in folder.rglob("*") if each.is_file() and chosen(each)]:
+        os.utime(path, (then, then))
+        if path.parts[-3] == "used":
+            day = path.parents[1] / time.strftime("%Y-%m-%d", time.gmtime(then))
+            day.mkdir(exist_ok=True)
+            path.rename(day / path.name)
 
 
 def test_pruning_removes_what_no_recent_deploy_used(tmp_path: Path) -> None:
@@ -232,6 +310,32 @@ def test_pruning_removes_what_no_recent_deploy_used(tmp_path: Path) -> None:
     ]
     new_machine(repository)
     assert "discovery from the shared cache" in repository.doit().err
+
+
+def test_what_was_used_today_is_not_pruned_though_its_note_is_of_this_morning(tmp_path: Path) -> None:
+    repository = cached(tmp_path, 'url = "./cache"')
+    repository.doit()
+    then = time.time() - 60 * 86_400
+    for path in (tmp_path / "cache").rglob("*"):
+        os.utime(path, (then, then))
+    assert told(repository.doit("cache", "prune=0h"))[1] == "  removed   0 objects, SIZE"
+
+
+def test_pruning_removes_what_was_half_written_long_ago(tmp_path: Path) -> None:
+    repository = cached(tmp_path, 'url = "./cache"')
+    repository.doit()
+    parts = tmp_path / "cache" / "parts"
+    assert list(parts.iterdir()) == []
+    for name in ("old", "new"):
+        (parts / name).write_bytes(b"half")
+    aged(parts, 40, lambda path: path.name == "old")
+    assert told(repository.doit("cache"))[1:4] == [
+        "  questions 1 object, SIZE",
+        "  local     1 object, SIZE",
+        "  deployed  0 objects, SIZE",
+    ]
+    assert told(repository.doit("cache", "prune=30d"))[1] == "  removed   1 object, SIZE"
+    assert [path.name for path in parts.iterdir()] == ["new"]
 
 
 def test_looking_and_pruning_wait_longer_than_a_deploy_does(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "causes": {"model", "project", "state"},
     "pipeline": {"causes", "errors", "git", "model", "project", "state", "steps"},
     "why": {"errors", "model", "pipeline", "project", "report", "state"},
-    "cache": {"errors", "model", "store"},
+    "cache": {"errors", "model", "state", "store"},
     "sharing": {
         *("cache", "causes", "errors", "git", "manifest", "model", "pipeline", "project", "state", "steps", "versions"),
     },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import namedtuple
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from flyte_build import pipeline
 from flyte_build.cache.sealed import derived, seal, unseal
 from flyte_build.model import BackendSettings, ImageSettings
 from flyte_build.sharing import surroundings as surroundings_module
-from flyte_build.sharing.entries import Entry, Sealed, Traces, is_output, opened
+from flyte_build.sharing.entries import Entry, Sealed, Traces, is_output, opened, place_key, static_key
 from flyte_build.sharing.pack import are_elsewhere
 from flyte_build.sharing.run import Sharing
 from flyte_build.sharing.surroundings import contents, is_loopback, machine_of, surroundings
@@ -83,6 +84,29 @@ def test_a_folder_added_to_the_import_path_is_told_apart(tmp_path: Path, monkeyp
     here, there = installed(tmp_path / "env"), installed(tmp_path / "env2")
     (there / "more.pth").write_text("/somewhere/else\n")
     assert seen(monkeypatch, tmp_path / "a", here) != seen(monkeypatch, tmp_path / "a", there)
+
+
+@pytest.mark.parametrize("name", ["sitecustomize.py", "copied.abi3.so", "copied/__init__.py"])
+def test_a_module_of_no_distribution_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    here, there = installed(tmp_path / "env"), installed(tmp_path / "env2")
+    (there / name).parent.mkdir(exist_ok=True)
+    (there / name).write_text("LIMIT = 1\n")
+    assert seen(monkeypatch, tmp_path / "a", here) != seen(monkeypatch, tmp_path / "a", there)
+    (here / name).parent.mkdir(exist_ok=True)
+    (here / name).write_text("LIMIT = 1\n")
+    assert seen(monkeypatch, tmp_path / "a", here) == seen(monkeypatch, tmp_path / "b", there)
+    if "/" not in name:
+        (there / name).write_text("LIMIT = 2\n")
+        assert seen(monkeypatch, tmp_path / "a", here) != seen(monkeypatch, tmp_path / "a", there)
+
+
+def test_what_a_distribution_lists_and_what_python_compiles_is_of_that_distribution(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = installed(tmp_path / "env"), installed(tmp_path / "env2")
+    (there / "iniconfig").mkdir()
+    (there / "__pycache__").mkdir()
+    assert seen(monkeypatch, tmp_path / "a", here) == seen(monkeypatch, tmp_path / "a", there)
 
 
 def test_a_checkout_that_is_installed_as_editable_is_the_same_elsewhere(
@@ -159,6 +183,19 @@ def test_machines_made_from_one_image_are_told_apart(monkeypatch: pytest.MonkeyP
     later = f"1 (init) {' '.join(map(str, range(50)))}"
     monkeypatch.setattr(surroundings_module, "_text", lambda path: later if str(path) == place else read(path))
     assert machine_of("localhost") != here
+
+
+def test_what_is_found_in_a_registry_of_this_machine_hinders_no_sharing_of_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The images' own results say where they are: see `are_elsewhere`."""
+    tables = '[flyte]\nendpoint = "dns:///localhost:8090"\n[images]\nregistry = "localhost:5000"\n'
+    project = Checkout(tmp_path, {"deploy.toml": tables + dedent(MANIFEST), "fraud.py": WORKFLOW}).project()
+    target = project.manifest.targets["fraud"]
+    here = static_key(project, target, ""), place_key(project, target)
+    monkeypatch.setattr("os.uname", lambda: os.uname_result(("Linux", "another", "6", "1", "x86_64")))
+    there = static_key(project, target, ""), place_key(project, target)
+    assert (here[0] == there[0], here[1] == there[1]) == (True, False)
 
 
 def built(uri: str) -> images.Result:
