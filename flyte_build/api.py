@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any, get_args
 from flyte_build import errors, pipeline
 from flyte_build.manifest import VARIABLES, Manifest, read_manifest
 from flyte_build.manifest_targets import VERSION_PARTS, unknown_placeholders
-from flyte_build.model import BackendSettings, CopyStyle, Fresh, ImageSettings, StoreSettings, Target, Upload, Value
+from flyte_build.model import (
+    BackendSettings,
+    CopyStyle,
+    Fresh,
+    ImageSettings,
+    Origin,
+    StoreSettings,
+    Target,
+    Upload,
+    Value,
+)
 from flyte_build.planning import plan
 from flyte_build.project import MANIFEST, Project
 from flyte_build.report import say, waiting_text
@@ -24,6 +34,15 @@ if TYPE_CHECKING:
     from flyte import Environment
 
     from flyte_build.sharing.run import Sharing
+
+_PYTHON = "python:"
+"""How the name of a target of this API begins; a target of a manifest has no colon."""
+_CALL = "flyte_build.deploy()"
+_ORIGIN = Origin(
+    table=_CALL,
+    elsewhere=dict.fromkeys(("include", "load_timeout", "skip_apps"), "a target of deploy.toml"),
+)
+"""Settings that are no arguments need a table."""
 
 
 class Deployment(Value, frozen=True):
@@ -75,8 +94,9 @@ def deploy(
     project = Project(_manifest(manifest, words), os.environ, words)
     file = _file(chosen, sys._getframe(1).f_globals.get("__file__"))
     target = Target(
-        name=f"{errors.PYTHON}{_below(file, project.folder)}:{'+'.join(env.name for env in chosen)}",
+        name=f"{_PYTHON}{_below(file, project.folder)}:{'+'.join(env.name for env in chosen)}",
         path=_below(file, project.folder),
+        origin=_ORIGIN,
         names=tuple(env.name for env in chosen),
         root_dir=_below(Path(root_dir).resolve(), project.folder) if root_dir is not None else ".",
         copy_style=copy_style,
@@ -177,7 +197,7 @@ def _check(target: Target) -> None:
 
 
 def _argument(name: str) -> errors.Place:
-    return errors.Place("flyte_build.deploy()", 0, name)
+    return errors.Place(_CALL, 0, name)
 
 
 def _manifest(given: str | os.PathLike[str] | None, variables: dict[str, str]) -> Manifest:

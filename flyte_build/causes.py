@@ -6,6 +6,7 @@ Asked only when a step is stale. What it reads is kept for people; where it is m
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from flyte_build.model import Cause, Stale, Value
+from flyte_build.model import BackendSettings, Cause, ImageSettings, Stale, Target, Value
 from flyte_build.state.folder import write_unless_there
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 DISTRIBUTIONS = "installed_distributions"
 """The field of discovery's key."""
 _SUFFIXES = (".dist-info", ".egg-info")
+_PLACEHOLDERS = re.compile(r"\{[^}]*\}")
 _FOUND = {"module": ".py", "package": "/__init__.py", "extension": ".so", "namespace": "/"}
 
 
@@ -31,7 +33,7 @@ class Readers(msgspec.Struct):
     readers: dict[str, str] = {}
 
 
-def explain(project: Project, stale: Stale, kept: Iterable[str]) -> Stale:
+def explain(project: Project, target: Target, stale: Stale, kept: Iterable[str]) -> Stale:
     """The same verdict, with all that is known of its cause.
 
     `kept`: digests of the objects with `Readers`, the one that counts more first.
@@ -39,6 +41,8 @@ def explain(project: Project, stale: Stale, kept: Iterable[str]) -> Stale:
     cause = stale.cause
     if cause.kind == "setting" and cause.name == DISTRIBUTIONS:
         return _package(project, stale)
+    if cause.kind == "setting":
+        return replace(stale, reason=_setting(cause.name, target) or stale.reason)
     if cause.kind not in ("file", "folder", "path", "import", "variable"):
         return stale
     readers: dict[str, str] = {}
@@ -57,6 +61,34 @@ def chain(cause: Cause, readers: Mapping[str, str]) -> tuple[str, ...]:
         links.append(reader)
         reader = readers.get(reader, "")
     return tuple(reversed(links))
+
+
+_RENAMED = {"environments": "environment", "code_in_images": "copy_style"}
+"""Field of a key -> the key of the target's table that it follows, where they differ."""
+_WHOLE = {"store": "[store]", "backend": "[flyte]"}
+"""Field of a key that holds a table."""
+
+
+def _setting(field: str, target: Target) -> str:
+    """That something changed in deploy.toml, as it is written there; empty for what is not written there."""
+    name, _, inner = field.partition(".")
+    key = _RENAMED.get(name, name)
+    if name == "version":
+        return _version(target)
+    if name in _RENAMED or (name in Target.__struct_fields__ and name not in ("name", "names", "origin")):
+        return f"`{key}` in {target.settings(key)} changed"
+    if name in _WHOLE:
+        return f"`{inner}` in {_WHOLE[name]} changed" if inner else ""
+    if name in ImageSettings.__struct_fields__:
+        return f"`{field}` in [images] changed"
+    return f"`{name}` in [flyte] changed" if name in BackendSettings.__struct_fields__ else ""
+
+
+def _version(target: Target) -> str:
+    where = target.settings("version")
+    place = "of the command line" if where.endswith(":") else f"in {where}"
+    filled = set(_PLACEHOLDERS.findall(target.version)) - {"{content}"}
+    return f"`version` {place} changed{', or what fills it' if filled else ''}"
 
 
 def _key(cause: Cause) -> str:

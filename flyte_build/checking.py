@@ -39,13 +39,13 @@ def check(project: Project, target: Target) -> None:
         shutil.copytree(project.folder, copy, symlinks=True, ignore=_left_out, ignore_dangling_symlinks=True)
         there = _attempt(project, target, copy)
     if isinstance(here, StepError):
-        raise here if isinstance(there, StepError) else LoadsElsewhereOnly(target=target.name, reason=here.message)
+        raise here if isinstance(there, StepError) else LoadsElsewhereOnly(place=target.place(), reason=here.message)
     if isinstance(there, StepError):
-        raise LoadsHereOnly(target=target.name, reason=there.message.replace(copy, "COPY"))
+        raise LoadsHereOnly(place=target.place(), reason=there.message.replace(copy, "COPY"))
     found = [line.replace(copy, "COPY") for line in _differences(here, there, target)]
     if found:
         more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
-        raise NotDeterministic(target=target.name, differences=(*found[:_SHOWN], *more))
+        raise NotDeterministic(place=target.place(), differences=(*found[:_SHOWN], *more))
 
 
 def _attempt(project: Project, target: Target, elsewhere: str) -> Discovery | StepError:

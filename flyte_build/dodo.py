@@ -12,7 +12,7 @@ import gc
 import signal
 from collections.abc import Iterator
 
-from flyte_build import graph
+from flyte_build import doit_commands, graph
 
 __all__ = [
     "DOIT_CONFIG",
@@ -33,6 +33,7 @@ gc.freeze()
 gc.set_threshold(100_000)
 
 DOIT_CONFIG = graph.configuration()
+doit_commands.install()
 signal.signal(signal.SIGINT, graph.interrupt)
 
 

@@ -51,10 +51,11 @@ class ReceiptDatabase(JsonDB):  # type: ignore[misc]
     def dump(self) -> None:
         """Called when a command ends. Writes only what changed, whole or not at all."""
         from flyte_build import graph
+        from flyte_build.command_line import project
         from flyte_build.state.folder import write_atomically
 
-        graph.project().index.save()
+        project().index.save()
         if self._changed:
             with graph.ended_by_failure():
-                graph.project().state.create()
+                project().state.create()
                 write_atomically(Path(self.name), self.codec.encode(self._db).encode())

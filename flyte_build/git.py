@@ -7,12 +7,14 @@ version's content: a commit that changes nothing of a task leaves the task as it
 from __future__ import annotations
 
 import subprocess
+import threading
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from flyte_build.model import Value
 
+_asking = threading.Lock()
 _BLOB = {"github.com": "blob", "gitlab.com": "-/blob"}
 """Host -> what stands between repository and commit in the address of a file."""
 
@@ -56,6 +58,12 @@ def tag(folder: Path) -> str:
     return _ask(folder, "describe", "--tags", "--exact-match")
 
 
+def uncommitted(folder: Path) -> tuple[str, ...]:
+    """What of a folder is not as it was committed: paths relative to the checkout, as git writes them."""
+    changed = _ask(folder, "status", "--porcelain", "--", ".")
+    return tuple(line.strip().partition(" ")[2].strip() for line in changed.splitlines())
+
+
 def _remote(folder: Path) -> str:
     origin = _ask(folder, "remote", "get-url", "--push", "origin")
     if origin:
@@ -75,12 +83,17 @@ def as_https(remote: str) -> str:
 
 def forget() -> None:
     """Ask git again: a new run begins."""
-    _ask.cache_clear()
+    _answer.cache_clear()
+
+
+def _ask(folder: Path, *words: str) -> str:
+    """What `git WORDS` prints, asked once in a run; empty when git cannot be run or fails."""
+    with _asking:  # threads that want the same answer wait for the first
+        return _answer(folder, *words)
 
 
 @cache
-def _ask(folder: Path, *words: str) -> str:
-    """What `git WORDS` prints, asked once in a run; empty when git cannot be run or fails."""
+def _answer(folder: Path, *words: str) -> str:
     try:
         done = subprocess.run(["git", *words], cwd=folder, capture_output=True, check=False)
     except OSError:

@@ -1,4 +1,4 @@
-"""Targets x steps as doit tasks. Only this module and `doit_database` import doit.
+"""Targets x steps as doit tasks.
 
 doit schedules; whether a task is up to date it asks us (`Freshness`), and its database is ours too
 (`doit_database`), so that `doit forget` forgets receipts and nothing else is the truth.
@@ -7,64 +7,32 @@ doit schedules; whether a task is up to date it asks us (`Freshness`), and its d
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import inspect
 import os
-import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
-import doit.runner
-from doit import doit_cmd
 from doit.cmd_base import ModuleTaskLoader
 from doit.doit_cmd import DoitMain
-from doit.exceptions import InvalidDodoFile, TaskFailed, UnmetDependency
+from doit.exceptions import InvalidDodoFile, TaskFailed
 
 from flyte_build import children, pipeline
-from flyte_build.errors import (
-    ManifestError,
-    NotAStep,
-    Place,
-    StateBusy,
-    StepBesidesPlan,
-    StepError,
-    UnknownChoice,
-    UnknownTarget,
-    WrongValue,
-)
-from flyte_build.manifest import Manifest, read_manifest
+from flyte_build.command_line import DEFAULT_PORT, manifest_path, project, steps_of, variables
+from flyte_build.errors import ManifestError, StepError
 from flyte_build.model import Cause, Fresh, Stale, Target
-from flyte_build.project import MANIFEST, Project
-from flyte_build.report import (
-    JsonReporter,
-    Reporter,
-    cache_lines,
-    check_line,
-    progress_writer,
-    say,
-    say_at_once,
-    tell,
-    waiting_text,
-)
+from flyte_build.report import cache_lines, check_line, say, say_at_once, tell, waiting_text
+from flyte_build.runs import JsonRun, Run
 from flyte_build.state.folder import NAME as STATE_FOLDER
 from flyte_build.state.lock import Holder
 
-if TYPE_CHECKING:
-    from flyte_build.sharing.run import Sharing
-
 DATABASE = "doit.json"
-DEFAULT_PORT = "8090"
 STEPS_AT_A_TIME = 16
 """Threads that run steps. They mostly wait, for a backend or a store; loads are as many at a time as cores."""
-PRUNE = re.compile(r"\d{1,6}[dh]")
 _NO_CAPTURE = {"capture": False}
 """doit captures by replacing `sys.stdout`, which threads would do to each other; actions print nothing."""
-_CHOICES = {"output": ("text", "jsonl"), "force": ("false", "true"), "wait": ("true", "false")}
 _DOCS = {
     "discover": "run the target's files and keep what they declare",
     "bundle": "pack the target's code",
@@ -77,153 +45,6 @@ _DOCS = {
 Task = dict[str, Any]
 
 
-class Blocked(TaskFailed, UnmetDependency):  # type: ignore[misc]
-    """A step that did not run because one that it needs failed. A failure (exit code 1), not a broken run (2)."""
-
-
-# doit calls every blocked task an error; whoever reads the exit code wants to know what the cause was.
-doit.runner.UnmetDependency = Blocked
-
-
-# --- one run's project
-
-
-def variables() -> dict[str, str]:
-    """The `name=value` words of the command line."""
-    return dict(doit_cmd._CMDLINE_VARS or {})
-
-
-def manifest_path() -> Path:
-    return Path(variables().get("manifest", MANIFEST))
-
-
-@cache
-def project() -> Project:
-    """The project that this run works on.
-
-    Raises:
-        InvalidDodoFile: the manifest or the command line is wrong; doit shows the message and ends with 3.
-    """
-    try:
-        manifest: Manifest = read_manifest(manifest_path(), variables(), os.environ)
-        check_words(sys.argv[1:], manifest.targets)
-        check_variables(variables())
-    except ManifestError as error:
-        raise InvalidDodoFile(error.message) from error
-    opened = Project(manifest, os.environ, variables())
-    opened.show = progress_writer(variables().get("output", "text"))
-    return opened
-
-
-def check_words(words: Iterable[str], targets: Collection[str]) -> None:
-    """Refuse a word `STEP:TARGET` that means no target: to doit, a pattern that matches nothing is nothing to do.
-
-    Raises:
-        UnknownTarget: there is such a word.
-        StepBesidesPlan: a step is named beside `plan` or `check`, which do nothing, and would be done.
-    """
-    words = list(words)
-    looking = next((word for word in words if word in ("plan", "check")), "")
-    for word in words:
-        step, colon, name = word.partition(":")
-        found = fnmatch.filter(targets, name) if "*" in word else name in targets
-        if colon and step in _DOCS.keys() | {"plan", "check"} and not found:
-            raise UnknownTarget(word=word, known=tuple(targets))
-        if looking and colon and step in _DOCS:
-            raise StepBesidesPlan(command=looking, word=word)
-
-
-def check_variables(given: Mapping[str, str]) -> None:
-    """Refuse values of command-line variables that are not the manifest's concern.
-
-    Raises:
-        ManifestError: there is such a value.
-    """
-    port = given.get("port", DEFAULT_PORT)
-    if not port.isdecimal() or int(port) > 65535:
-        place = Place("command line", 0, "port")
-        raise WrongValue(place=place, expected="a number from 0 to 65535", found=port, example=f"port={DEFAULT_PORT}")
-    if "prune" in given and not PRUNE.fullmatch(given["prune"]):
-        place = Place("command line", 0, "prune")
-        raise WrongValue(place=place, expected="an age in days or hours", found=given["prune"], example="prune=30d")
-    for name, choices in _CHOICES.items():
-        if given.get(name, choices[0]) not in choices:
-            raise UnknownChoice(place=Place("command line", 0, name), value=given[name], choices=choices)
-
-
-class _Run(Reporter):
-    """The reporter of `doit run`, which thereby knows that tasks are being run, not forgotten or listed."""
-
-    started: _Run | None = None
-    _alone = contextlib.ExitStack()
-    """Left when the process ends: until then no other run works in the state folder."""
-    _asked = False
-    _sharing: Sharing | None = None
-    """The shared cache, when it was asked."""
-
-    def initialize(self, tasks: Mapping[str, Any], selected_tasks: list[str]) -> None:
-        _Run.started = self
-        selected_tasks[:] = _target_by_target(tasks, selected_tasks)
-        super().initialize(tasks, selected_tasks)
-        if self._targets and not self._planning:
-            self.work_alone()
-
-    def work_alone(self) -> None:
-        """Keep other runs out of the state folder for the rest of this one.
-
-        Raises:
-            InvalidDodoFile: another is at work, and this one is not to wait; doit shows the message and ends with 3.
-        """
-        try:
-            self._alone.enter_context(project().working_alone(self.waiting))
-        except StateBusy as error:
-            self._targets.clear()  # there is nothing to tell of them
-            raise InvalidDodoFile(error.message) from error
-
-    def may_differ_now(self) -> bool:
-        """Called before work: whether a verdict may be another one after others have worked here, or elsewhere."""
-        alone = project().lock.is_held
-        if not alone:
-            self.work_alone()  # a plan waits for others only if there is work to do
-        return self._fetch() or not alone
-
-    def _fetch(self) -> bool:
-        """Ask the shared cache for the targets of this run, once. A plan uses no network."""
-        if self._asked or self._planning or not project().manifest.cache.url:
-            return False
-        from flyte_build.sharing.run import Sharing
-
-        self._asked = True
-        sharing, targets = Sharing(project()), project().manifest.targets
-        self.reused = sharing.fetch(targets[name] for name in self._targets)
-        self._sharing = sharing  # unless interrupted: half-read answers are no beginning of others
-        return True
-
-    def complete_run(self) -> None:
-        if self._sharing is not None:
-            self._sharing.finish(self.deployed())
-            self.warn(self._sharing.warnings)
-        # An interrupted run has threads that are still at work.
-        if self._targets and project().made_contexts and not self.unfinished():
-            project().collect_objects()
-        super().complete_run()
-
-
-def _target_by_target(tasks: Mapping[str, Any], selected: Iterable[str]) -> list[str]:
-    """The same selection, in which doit brings one target to its end before it takes up the next.
-
-    Of a group doit does the first step of all members, then the second of all: loading would not overlap with
-    registering, and what is interrupted would have got nowhere. doit reads the list after its reporter did.
-    """
-    return [
-        name for chosen in selected for name in (*(tasks[chosen].task_dep if tasks[chosen].has_subtask else ()), chosen)
-    ]
-
-
-class _JsonRun(_Run, JsonReporter):
-    pass
-
-
 def configuration() -> dict[str, Any]:
     """`DOIT_CONFIG` of a dodo.py."""
     return {
@@ -234,7 +55,7 @@ def configuration() -> dict[str, Any]:
         "verbosity": 2,
         "num_process": 0 if "serve" in sys.argv[1:] else STEPS_AT_A_TIME,  # a server has Ctrl-C come to its own thread
         "par_type": "thread",
-        "reporter": _JsonRun if variables().get("output") == "jsonl" else _Run,
+        "reporter": JsonRun if variables().get("output") == "jsonl" else Run,
         "minversion": "0.36.0",
     }
 
@@ -253,7 +74,7 @@ def step_tasks(step: str) -> Iterator[Task]:
             "io": _NO_CAPTURE,
             "task_dep": [f"{need}:{target.name}" for need in pipeline.NEEDS[step]],
             "uptodate": [Freshness(target, step)],
-            "clean": [(_clean, [target.name, step])],
+            "clean": [Cleaning(target.name, step)],
         }
 
 
@@ -314,10 +135,10 @@ class Freshness:
         self.cause: Cause | None = None
 
     def __call__(self, task: Any, values: Any) -> bool:  # noqa: ARG002 doit passes arguments by these names
-        judge = pipeline.judge if _Run.started else pipeline.judge_with_needs
+        judge = pipeline.judge if Run.started else pipeline.judge_with_needs
         try:
             verdict = judge(project(), self._target, self._step)
-            if isinstance(verdict, Stale) and _Run.started and _Run.started.may_differ_now():
+            if isinstance(verdict, Stale) and Run.started and Run.started.may_differ_now():
                 verdict = judge(project(), self._target, self._step)
         except StepError as error:
             self._reason = error.message
@@ -385,20 +206,6 @@ def tell_why(words: Iterable[str]) -> None:
             tell(text(answers))
 
 
-def steps_of(word: str, targets: Collection[str]) -> list[tuple[str, str]]:
-    """(step, target) for each that a word such as `deploy:services/*` means; of `deploy`, every target.
-
-    Raises:
-        NotAStep: it means another task.
-        UnknownTarget: there is no such target.
-    """
-    step, colon, pattern = word.partition(":")
-    if step not in pipeline.STEPS:
-        raise NotAStep(word=word, steps=tuple(pipeline.STEPS))
-    check_words([word], targets)
-    return [(step, name) for name in targets if not colon or name == pattern or fnmatch.fnmatch(name, pattern)]
-
-
 def _cache() -> dict[str, Any] | TaskFailed:
     from flyte_build.sharing.usage import usage
 
@@ -419,11 +226,21 @@ def _guarded(work: Callable[[], Any]) -> dict[str, Any] | TaskFailed:
     return data
 
 
-def _clean(target: str, step: str, dryrun: bool) -> None:
-    with ended_by_failure(), project().working_alone(_tell_waiting):
-        found = pipeline.clean(project(), project().manifest.targets[target], step, dryrun=dryrun)
-    for what in found:
-        tell(f"{step}:{target} - {'would remove' if dryrun else 'removed'} {what}")
+class Cleaning:
+    """What `doit clean` does to a step, after it has shown its name."""
+
+    def __init__(self, target: str, step: str) -> None:
+        self._target = target
+        self._step = step
+
+    def __call__(self, dryrun: bool) -> None:
+        with ended_by_failure(), project().working_alone(_tell_waiting):
+            found = pipeline.clean(project(), project().manifest.targets[self._target], self._step, dryrun=dryrun)
+        for what in found:
+            tell(f"{self._step}:{self._target} - {'would remove' if dryrun else 'removed'} {what}")
+
+    def __str__(self) -> str:
+        return "<what the step left here"  # doit takes the first character for the bracket of a repr
 
 
 def _serving(endpoint: str) -> None:
@@ -458,7 +275,7 @@ def forget(task_id: str) -> None:
     and a blocked one was not touched: its receipt stays true.
     """
     found = step_of(task_id)
-    if found is not None and not _Run.started:
+    if found is not None and not Run.started:
         with project().working_alone(_tell_waiting):
             pipeline.forget(project(), *found)
 
@@ -476,7 +293,7 @@ def ended_by_failure() -> Iterator[None]:
     try:
         yield
     except StepError as error:
-        if not _Run.started:
+        if not Run.started:
             raise SystemExit(f"ERROR: {error.message}") from error
 
 

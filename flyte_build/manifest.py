@@ -27,10 +27,21 @@ from flyte_build.manifest_tables import (
     StoreTable,
     TargetTable,
     json_schema,
+    label,
     spelling_problems,
+    unlaid_problems,
 )
 from flyte_build.manifest_targets import VERSION_PARTS, read_targets, unknown_placeholders
-from flyte_build.model import BackendSettings, Builder, CacheSettings, ImageSettings, StoreSettings, Target, Value
+from flyte_build.model import (
+    BackendSettings,
+    Builder,
+    CacheSettings,
+    ImageSettings,
+    Origin,
+    StoreSettings,
+    Target,
+    Value,
+)
 
 __all__ = ["VARIABLES", "Manifest", "json_schema", "parse_manifest", "read_manifest"]
 
@@ -92,6 +103,7 @@ def parse_manifest(
     """
     document = _document(text, file)
     _raise([*_variable_problems(variables), *spelling_problems(document, Places(file, text))])
+    _raise(list(unlaid_problems(document, Places(file, text))))
     profile = variables.get("profile", "")
     overlay = _profile(document.pop("profiles", {}), profile, file)
     places = Places(file, text, profile)
@@ -101,7 +113,9 @@ def parse_manifest(
     config, config_layer = _flyte_config(written, root, environ, places)
     layers = (config_layer, document, overlay, _command_line(variables, written["targets"]))
     tables = functools.reduce(_overlaid, map(_one_default_image, layers))
-    targets, problems = read_targets(msgspec.convert(tables["targets"], dict[str, TargetTable]), str(root), places)
+    target_tables = msgspec.convert(tables["targets"], dict[str, TargetTable])
+    origins = {name: _origin(name, document, overlay, variables) for name in target_tables}
+    targets, problems = read_targets(target_tables, str(root), places, origins)
     _raise([*_settings_problems(tables, config, places), *problems])
     backend = _backend(msgspec.convert(tables["flyte"], FlyteTable), config)
     store = _store(msgspec.convert(tables.get("store", {}), StoreTable), backend, root)
@@ -154,6 +168,21 @@ def _command_line(variables: Mapping[str, str], targets: Tables) -> Tables:
     flyte = {name: variables[name] for name in ("project", "domain") if name in variables}
     version = {"version": variables["version"]} if "version" in variables else {}
     return {"flyte": flyte, "targets": dict.fromkeys(targets, version)}
+
+
+def _origin(name: str, document: Tables, overlay: Tables, variables: Mapping[str, str]) -> Origin:
+    """Where the keys of a table of targets are written."""
+    tables = [layer.get("targets", {}).get(name) for layer in (document, overlay)]
+    places = [label(("targets", name, "")), label(("profiles", variables.get("profile", ""), "targets", name, ""))]
+    below, above = tables
+    return Origin(
+        table=places[0] if below is not None else places[1],
+        for_each=any("for_each" in table for table in tables if table),
+        elsewhere={
+            **(dict.fromkeys(above, places[1]) if above and below is not None else {}),
+            **({"version": "command line:"} if "version" in variables else {}),
+        },
+    )
 
 
 def _one_default_image(layer: Tables) -> Tables:

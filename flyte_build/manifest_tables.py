@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import fnmatch
 import functools
 import json
 import math
@@ -220,6 +221,26 @@ def json_schema() -> bytes:
     return json.dumps(schema, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
+def unlaid_problems(document: Mapping[str, Any], places: Places) -> Iterator[errors.ManifestError]:
+    """Tables of profiles that lie over no target, and are none themselves."""
+    targets: Mapping[str, Any] = document["targets"]
+    for profile, tables in document.get("profiles", {}).items():
+        for name, table in tables.get("targets", {}).items():
+            if name not in targets and "path" not in table:
+                maker = next((key for key, made in targets.items() if _may_make(made, name)), "")
+                yield errors.UnknownProfileTarget(
+                    place=places.at("profiles", profile, "targets", name, ""),
+                    name=name,
+                    known=tuple(targets),
+                    instead=label(("profiles", profile, "targets", maker, "")) if maker else "",
+                )
+
+
+def _may_make(table: Mapping[str, Any], name: str) -> bool:
+    """Whether a `for_each` may have a target of that name."""
+    return "for_each" in table and fnmatch.fnmatchcase(name, table["for_each"])
+
+
 class Places:
     """Finds where the keys of one manifest are written. The text is scanned only when something is wrong."""
 
@@ -239,8 +260,8 @@ class Places:
             for prefix in overlay if length == len(path) else reversed(overlay):
                 line = self._lines.get((*prefix, *path[:length]))
                 if line:
-                    return errors.Place(self.file, line, _label((*prefix, *path)))
-        return errors.Place(self.file, 0, _label(path))
+                    return errors.Place(self.file, line, label((*prefix, *path)))
+        return errors.Place(self.file, 0, label(path))
 
 
 def spelling_problems(document: Mapping[str, Any], places: Places) -> list[errors.ManifestError]:
@@ -297,7 +318,7 @@ def _key_problems(
 def _wrong_value(value: object, metas: list[msgspec.Meta], path: Keys, places: Places) -> errors.WrongValue:
     title = next((meta.title for meta in metas if meta.title), "a table")
     example = _example(metas)
-    shown = f"{_toml_key(path[-1])} = {_toml(example)}" if example is not None else _label((*path, ""))
+    shown = f"{_toml_key(path[-1])} = {_toml(example)}" if example is not None else label((*path, ""))
     return errors.WrongValue(place=places.at(*path), expected=title, found=_short(_toml(value)), example=shown)
 
 
@@ -330,7 +351,7 @@ def _example(metas: list[msgspec.Meta]) -> object:
     return next((meta.examples[0] for meta in metas if meta.examples), None)
 
 
-def _label(path: Keys) -> str:
+def label(path: Keys) -> str:
     """`[targets.fraud] copy_style`; of a path that ends in "": `[targets.fraud]`."""
     *tables, key = path
     shown = _toml_key(key) if key else ""

@@ -11,10 +11,11 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
+from msgspec.structs import replace
 
 from flyte_build import errors
 from flyte_build.manifest_tables import Places, TargetTable
-from flyte_build.model import Target
+from flyte_build.model import Origin, Target
 
 VERSION_PARTS = ("{content}", "{git_sha}", "{git_tag}", "{env:NAME}")
 """What a version may hold. Filling it in is the business of the step that knows the content."""
@@ -31,11 +32,16 @@ _Problems = Iterator[errors.ManifestError]
 
 
 def read_targets(
-    tables: Mapping[str, TargetTable], root: str, places: Places
+    tables: Mapping[str, TargetTable], root: str, places: Places, origins: Mapping[str, Origin]
 ) -> tuple[dict[str, Target], list[errors.ManifestError]]:
-    """The targets by name, and everything that is wrong with them. `root` is the manifest's folder."""
+    """The targets by name, and everything that is wrong with them.
+
+    Args:
+        root: the manifest's folder.
+        origins: of each table.
+    """
     targets: dict[str, Target] = {}
-    origins: dict[str, str] = {}
+    tables_of: dict[str, str] = {}
     problems: list[errors.ManifestError] = []
     for name, table in tables.items():
         at = functools.partial(places.at, "targets", name)
@@ -48,11 +54,11 @@ def read_targets(
         problems += _for_each_problems(table, root, at, found=(len(folders), len(holding)))
         for target in _expanded(name, table, root, holding):
             problems += _target_problems(target, root, at)
-            if target.name in origins:
-                first = places.at("targets", origins[target.name], "")
+            if target.name in tables_of:
+                first = places.at("targets", tables_of[target.name], "")
                 problems.append(errors.DuplicateTarget(place=at(""), name=target.name, first=first))
-            origins.setdefault(target.name, name)
-            targets[target.name] = target
+            tables_of.setdefault(target.name, name)
+            targets[target.name] = replace(target, origin=origins[name])
     return targets, problems
 
 

@@ -88,14 +88,26 @@ class ImageSettings(Value, frozen=True):
     """Register built images by their digest."""
 
 
+class Origin(Value, frozen=True):
+    """Where a target's settings are written, for messages: no result depends on it."""
+
+    table: str = ""
+    """Such as `[targets.fraud]`."""
+    for_each: bool = False
+    """Whether the table makes several targets, each named by its folder."""
+    elsewhere: dict[str, str] = {}
+    """Keys that count from another place -> that place, such as `[profiles.prod.targets.fraud]`."""
+
+
 class Target(Value, frozen=True):
-    """One table `[targets.NAME]` of deploy.toml, complete: defaults and templates are filled in.
+    """One target of deploy.toml, complete: defaults and templates are filled in.
 
     Paths are relative to the manifest's folder.
     """
 
     name: str
     path: str
+    origin: Origin = Origin()
     environments: tuple[str, ...] = ()
     """Names of module-level variables; empty when `all` or `recursive` selects."""
     names: tuple[str, ...] = ()
@@ -117,6 +129,21 @@ class Target(Value, frozen=True):
     skip_apps: bool = False
     max_bundle_size: int = 100_000_000
     """Bytes, before compression."""
+
+    def settings(self, key: str) -> str:
+        """Where a setting is written, or has to be written so that it counts: `[targets.fraud]`."""
+        return self.origin.elsewhere.get(key, self.origin.table)
+
+    def place(self, key: str = "") -> str:
+        """What a message about a setting, or about the whole, begins with: `[targets.fraud] version`."""
+        where = f"{self.settings(key)} {key}".rstrip()
+        return f"{where}, for `{self.name}`" if self.origin.for_each else where
+
+    def spelled(self, path: str) -> str:
+        """A path relative to the manifest as the table has to say it, which may stand for several folders."""
+        if self.origin.for_each and f"{path}/".startswith(f"{self.name}/"):
+            return f"{{dir}}{path.removeprefix(self.name)}"
+        return path
 
 
 class BuildSecret(Value, frozen=True):
@@ -202,8 +229,6 @@ class Discovery(Value, frozen=True):
     """What running a target's files gave. `environments` has dependencies before dependents."""
 
     environments: tuple[EnvironmentDraft, ...]
-    selected: tuple[str, ...]
-    """Names of the environments that the manifest chose, before their dependencies."""
     loaded_files: tuple[str, ...]
     """Local modules that were imported, under the root."""
     readers: dict[str, str] = {}

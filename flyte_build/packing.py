@@ -39,9 +39,10 @@ _ATTEMPTS = 5
 class Plan(Value, frozen=True):
     """The files of a bundle, and what their choice depends on. Paths are relative to the root, POSIX, sorted."""
 
-    target: str
     max_size: int
     """Bytes, before compression."""
+    place: str
+    """What a message about it begins with."""
     files: tuple[str, ...]
     watch_files: dict[str, str] = {}
     """Ignore files that were read -> digest of the content; those above the root begin with `../`."""
@@ -77,7 +78,7 @@ def plan(target: Target, root: Path, discovery: Discovery, *, search: Sequence[s
     ]
     files = _union(scan.files for scan in seen)
     return Plan(
-        target=target.name,
+        place=target.place(),
         max_size=target.max_bundle_size,
         files=files,
         watch_files=_first(scan.ignore_files for scan in seen),
@@ -151,6 +152,7 @@ def _walk(root: Path, rules: Ignore, folder: str = "", wanted: Callable[[str], b
 
 class _Include(NamedTuple):
     where: str
+    """The key, for messages."""
     text: str
     """As it was written."""
     path: str
@@ -164,12 +166,9 @@ def _includes(target: Target, root: Path, discovery: Discovery) -> Iterator[_Inc
         IncludeOutsideRoot
     """
     named = [
+        *(_Include(target.place("include"), text, _below_root(text, target.root_dir, root)) for text in target.include),
         *(
-            _Include(errors.settings_of(target.name), text, _below_root(text, target.root_dir, root))
-            for text in target.include
-        ),
-        *(
-            _Include(f"environment `{each.name}`", path, path)
+            _Include(f"environment `{each.name}` include", path, path)
             for each in discovery.environments
             for path in each.include
         ),
@@ -233,7 +232,7 @@ def pack(plan: Plan, root: Path, out: Path) -> Bundle:
     sizes = [(path, _check(base, path, folders).st_size) for path in plan.files]
     total = sum(size for _, size in sizes)
     if total > plan.max_size:
-        raise errors.BundleTooLarge(target=plan.target, size=total, limit=plan.max_size, largest=_largest(sizes))
+        raise errors.BundleTooLarge(place=plan.place, size=total, limit=plan.max_size, largest=_largest(sizes))
     files: list[BundleFile] = []
     packed = io.BytesIO()
     archive.write(packed, _members(base, plan.files, files))

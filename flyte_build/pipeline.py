@@ -110,7 +110,7 @@ def _with_cause(project: Project, target: Target, step: str, verdict: Stale) -> 
     receipt = project.receipt(target.name, source)
     if source != step and isinstance(receipt, Receipt):
         return Stale(reason=receipt.reason, cause=receipt.cause)
-    return causes.explain(project, verdict, _with_readers(project, target))
+    return causes.explain(project, target, verdict, _with_readers(project, target))
 
 
 def _with_readers(project: Project, target: Target) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import functools
 import os
 import sys
 import threading
@@ -66,8 +65,10 @@ class Project:
         self._resolved: dict[str, Path] = {}
         self._open: dict[tuple[int, str], Any] = {}
         self._opening = threading.RLock()
+        self._installed: tuple[tuple[tuple[str, str], ...], str] | None = None
         self._worlds: dict[tuple[str, ...], World] = {}
         self._places: dict[str, str] = {}
+        self._said: set[str] = set()
         self._receipts: dict[str, tuple[tuple[int, int], Receipt | Lost]] = {}
 
     @contextlib.contextmanager
@@ -135,16 +136,32 @@ class Project:
             self._places[path] = known
         return known
 
-    @functools.cached_property
+    def is_news(self, matter: str) -> bool:
+        """Whether nobody has asked so in this run: for what is said once, with the first target that meets it."""
+        with self._opening:
+            news = matter not in self._said
+            self._said.add(matter)
+        return news
+
+    @property
     def installed_distributions(self) -> str:
         """Digest of what `installed` tells."""
-        return digest.of_parts("distributions", [part for pair in self.installed for part in pair])
+        return self._looked_up[1]
 
-    @functools.cached_property
+    @property
     def installed(self) -> tuple[tuple[str, str], ...]:
         """Entries of the folders of distributions, and digests of what lists their files, or of modules themselves."""
-        folders = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
-        return tuple(pair for folder in folders for pair in self._installed_in(folder))
+        return self._looked_up[0]
+
+    @property
+    def _looked_up(self) -> tuple[tuple[tuple[str, str], ...], str]:
+        """Both, found once, though threads of the run ask at the same time."""
+        with self._opening:
+            if self._installed is None:
+                folders = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+                pairs = tuple(pair for folder in folders for pair in self._installed_in(folder))
+                self._installed = pairs, digest.of_parts("distributions", [part for pair in pairs for part in pair])
+            return self._installed
 
     def _installed_in(self, folder: str) -> Iterator[tuple[str, str]]:
         for entry in self.index.listing(folder) or ():

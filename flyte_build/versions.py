@@ -30,12 +30,12 @@ def fill(target: Target, folder: Path, environ: Mapping[str, str]) -> str:
         placeholder, variable = match.groups()
         if variable is not None:
             if variable not in environ:
-                raise VersionVariableUnset(target=target.name, name=variable)
+                raise VersionVariableUnset(place=target.place("version"), name=variable)
             return environ[variable]
         found = git.commit(folder) if placeholder == "git_sha" else git.tag(folder)
         if not found:
             reason = "no commit is checked out" if placeholder == "git_sha" else "the commit has no tag"
-            raise VersionWithoutGit(target=target.name, placeholder=placeholder, reason=reason)
+            raise VersionWithoutGit(place=target.place("version"), placeholder=placeholder, reason=reason)
         return found
 
     return _PLACEHOLDER.sub(value, target.version)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Literal
 from flyte_build import pipeline
 from flyte_build.errors import StepError
 from flyte_build.model import Cause, Fresh, Target, Value
-from flyte_build.state import digest
+from flyte_build.report import cause_lines
 from flyte_build.state.receipts import Made, Receipt
 
 if TYPE_CHECKING:
     from flyte_build.project import Project
 
 _COMMIT = 12
-"""Digits of a commit or a digest that people are shown."""
+"""Digits of a commit that people are shown."""
 
 
 class Answer(Value, frozen=True):
@@ -83,7 +83,8 @@ def _lines(answer: Answer) -> Iterator[str]:
         yield f"cannot be told: {answer.reason}"
     elif answer.verdict == "stale":
         yield f"runs: {answer.reason}"
-        yield from _cause_lines(answer.cause)
+        cause = answer.cause or Cause(kind="asked")
+        yield from cause_lines(cause.chain, cause.old, cause.new)
     else:
         equals = f"equals the receipt of {_made(answer.made or Made())}"
         if answer.waits_for:
@@ -93,21 +94,6 @@ def _lines(answer: Answer) -> Iterator[str]:
             yield f"fresh: {equals}"
 
 
-def _cause_lines(cause: Cause | None) -> Iterator[str]:
-    if cause is None:
-        return
-    if len(cause.chain) > 1:
-        yield " -> ".join(cause.chain)
-    if cause.old or cause.new:
-        yield f"was {_short(cause.old)}, is {_short(cause.new)}"
-
-
 def _made(made: Made) -> str:
     when = made.time.replace("T", " ").replace("+00:00", " UTC")
     return f"{when}{f', commit {made.commit[:_COMMIT]}' if made.commit else ''}, on {made.machine}"
-
-
-def _short(value: str) -> str:
-    """A digest with fewer digits, and whether it is executable; what is no digest as it is."""
-    content, colon, bit = value.partition(":")
-    return f"{content[:_COMMIT]}{colon}{bit}" if digest.is_one(content) else value or "nothing"

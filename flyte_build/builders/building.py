@@ -224,7 +224,6 @@ def _remotely(workshop: Workshop, job: Job, show: Callable[[str], None]) -> Made
         spec=_with_base(draft.remote_spec, build.base),
         context=workshop.objects / build.context if build.context else None,
         secrets=(*build.secrets, *((draft.registry_secret,) if draft.registry_secret else ())),
-        force=False,
         started=lambda url: show(f"building at {url}"),
     )
     return Made(uri=uri, digest="", how="built")

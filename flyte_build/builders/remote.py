@@ -127,7 +127,6 @@ class RemoteBuilder:
         spec: bytes,
         context: Path | None,
         secrets: tuple[BuildSecret, ...],
-        force: bool,
         started: Callable[[str], None],
     ) -> str:
         """Build an image and give the URI under which it was pushed.
@@ -136,7 +135,6 @@ class RemoteBuilder:
             name: `REPOSITORY:TAG`, with a registry before it unless the backend's own is meant.
             spec: A `flyteidl2.imagebuilder.ImageSpec`.
             context: An uncompressed tar of the files that the spec names; None: it names none.
-            force: Build even if the backend remembers a build of the same spec and context.
             started: Told the URL of the run as soon as there is one.
 
         Raises:
@@ -147,7 +145,7 @@ class RemoteBuilder:
         builder = self._builder()
         values = {"spec": self._send_spec(spec), "context": self._send_context(context), "target_image": name}
         task = sdk_remote.spec_with_secrets(builder, secrets)
-        run = self._start(self._call(f"start the build of image `{name}`"), task, values, force=force)
+        run = self._start(self._call(f"start the build of image `{name}`"), task, values)
         started(run.url)
         ended = self._end(self._call(f"watch the build of image `{name}`"), run.action)
         if ended.status.phase not in _GOOD:
@@ -193,10 +191,9 @@ class RemoteBuilder:
             with _scratch(lambda out: archive.compress(out, parts)) as file:
                 return self._uploads.send(file, "context.tar.gz")
 
-    def _start(self, call: Call, task: TaskSpec, values: dict[str, str], *, force: bool) -> Run:
+    def _start(self, call: Call, task: TaskSpec, values: dict[str, str]) -> Run:
         """Start the run. Should an answer be lost there are two of them, which end with the same image."""
-        cache = CacheConfig(overwrite_cache=force, cache_lookup_scope=CACHE_LOOKUP_SCOPE_PROJECT_DOMAIN)
-        options = RunSpec(overwrite_cache=force, cache_config=cache)
+        options = RunSpec(cache_config=CacheConfig(cache_lookup_scope=CACHE_LOOKUP_SCOPE_PROJECT_DOMAIN))
         inputs = UploadInputsRequest(project_id=self._project, task_spec=task)
 
         async def ask(client: ClientSet) -> Run:

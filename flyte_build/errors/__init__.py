@@ -16,6 +16,7 @@ from flyte_build.errors.base import *
 from flyte_build.errors.builds import *
 from flyte_build.errors.bundles import *
 from flyte_build.errors.caches import *
+from flyte_build.errors.command_line import *
 from flyte_build.errors.discovery import *
 from flyte_build.errors.images import *
 from flyte_build.errors.manifest import *

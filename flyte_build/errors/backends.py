@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from flyte_build.errors.base import StepError, quoted, settings_of
+from flyte_build.errors.base import StepError, quoted
 
 
 class VersionWithoutGit(StepError):
     """A version template asks git, and git has no answer."""
 
-    target: str
+    place: str
     placeholder: str
     reason: str
 
     @property
     def message(self) -> str:
         return (
-            f"{settings_of(self.target)} version: `{{{self.placeholder}}}` has no value: {self.reason}; "
+            f"{self.place}: `{{{self.placeholder}}}` has no value: {self.reason}; "
             "commit or tag the checkout, or use `{content}`"
         )
 
@@ -23,28 +23,25 @@ class VersionWithoutGit(StepError):
 class VersionVariableUnset(StepError):
     """A version template names an environment variable that is not set."""
 
-    target: str
+    place: str
     name: str
 
     @property
     def message(self) -> str:
-        return (
-            f"{settings_of(self.target)} version: the environment variable `{self.name}` is not set; "
-            "set it, or use `{content}`"
-        )
+        return f"{self.place}: the environment variable `{self.name}` is not set; set it, or use `{{content}}`"
 
 
 class VersionTooLong(StepError):
     """A version is longer than Flyte takes."""
 
-    target: str
+    place: str
     version: str
     limit: int
 
     @property
     def message(self) -> str:
         return (
-            f"{settings_of(self.target)} version: `{self.version}` has {len(self.version)} characters, and Flyte takes "
+            f"{self.place}: `{self.version}` has {len(self.version)} characters, and Flyte takes "
             f"{self.limit}; write a shorter one"
         )
 
@@ -52,12 +49,12 @@ class VersionTooLong(StepError):
 class BundleEmpty(StepError):
     """Tasks need a code bundle, and every file was left out of it."""
 
-    target: str
+    place: str
 
     @property
     def message(self) -> str:
         return (
-            f"{settings_of(self.target)}: the bundle would be empty, since `exclude` leaves out every file that was "
+            f"{self.place}: the bundle would be empty, since `exclude` leaves out every file that was "
             'loaded; narrow `exclude`, or set `copy_style = "none"` for code that is in the image'
         )
 
@@ -91,7 +88,7 @@ class VersionTaken(StepError):
 class TasksNotRegistered(StepError):
     """Some tasks were refused; the others are registered."""
 
-    target: str
+    place: str
     registered: int
     failures: tuple[str, ...]
     """The message of each."""
@@ -99,7 +96,7 @@ class TasksNotRegistered(StepError):
     @property
     def message(self) -> str:
         head = (
-            f"{settings_of(self.target)}: {len(self.failures)} of {len(self.failures) + self.registered} tasks "
+            f"{self.place}: {len(self.failures)} of {len(self.failures) + self.registered} tasks "
             "were not registered; the next run registers only what is missing"
         )
         return "\n".join((head, *self.failures))

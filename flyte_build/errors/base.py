@@ -57,7 +57,8 @@ def suggest(name: str, known: Iterable[str]) -> str:
     import difflib
 
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1)
+    within = [each for each in known if name and each.endswith(f"/{name}")]
+    close = within or difflib.get_close_matches(name, known, n=1)
     if close:
         return f"did you mean `{close[0]}`?"
     return f"known: {quoted(known)}" if known else "there are none"
@@ -74,12 +75,3 @@ def quoted(names: Iterable[str]) -> str:
 def perhaps(name: str, known: Iterable[str]) -> str:
     """A suggestion to put after a mend; nothing when nothing is known."""
     return f" ({suggest(name, known)})" if known else ""
-
-
-PYTHON = "python:"
-"""How the name of a target of the Python API begins; a target of a manifest has no colon."""
-
-
-def settings_of(target: str) -> str:
-    """Where a target's settings are written."""
-    return "flyte_build.deploy()" if target.startswith(PYTHON) else f"[targets.{target}]"

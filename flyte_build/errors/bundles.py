@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from flyte_build.errors.base import StepError, quoted, settings_of
+from flyte_build.errors.base import StepError, quoted
 
 
 class IncludeMatchesNothing(StepError):
-    """`left_out`: what it would match but for the ignore rules, `exclude`, and the rule about secrets."""
-
     where: str
+    """The key."""
     pattern: str
     left_out: tuple[str, ...]
+    """What it would match but for the ignore rules, `exclude`, and the rule about secrets."""
 
     @property
     def message(self) -> str:
         if self.left_out:
             problem = f"matches only files that are left out, such as {quoted(self.left_out[:3])}"
-            return f"{self.where}: include `{self.pattern}` {problem}; name each file in full to bundle it all the same"
-        return f"{self.where}: include `{self.pattern}` matches no file; correct it, or take it out"
+            return f"{self.where}: `{self.pattern}` {problem}; name each file in full to bundle it all the same"
+        return f"{self.where}: `{self.pattern}` matches no file; correct it, or take it out"
 
 
 class IncludeOutsideRoot(StepError):
@@ -28,7 +28,7 @@ class IncludeOutsideRoot(StepError):
     @property
     def message(self) -> str:
         problem = f"lies outside the root `{self.root}`, and a bundle holds only what is inside"
-        return f"{self.where}: include `{self.pattern}` {problem}; set `root_dir` to a folder that holds both"
+        return f"{self.where}: `{self.pattern}` {problem}; set `root_dir` to a folder that holds both"
 
 
 class BundlePathError(StepError):
@@ -112,16 +112,14 @@ class NameNotUtf8(BundlePathError):
 class BundleTooLarge(StepError):
     """Sizes in bytes, before compression. `largest` are paths with their sizes."""
 
-    target: str
+    place: str
     size: int
     limit: int
     largest: tuple[tuple[str, int], ...]
 
     @property
     def message(self) -> str:
-        head = (
-            f"{settings_of(self.target)}: bundle of {megabytes(self.size)} is above the {megabytes(self.limit)} allowed"
-        )
+        head = f"{self.place}: bundle of {megabytes(self.size)} is above the {megabytes(self.limit)} allowed"
         mend = "leave files out with `exclude` or .flyteignore, or raise `max_bundle_size`"
         rows = "".join(f"\n{megabytes(size):>12}  {path}" for path, size in self.largest)
         return f"{head}; {mend}; its largest files:{rows}"

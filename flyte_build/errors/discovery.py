@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from flyte_build.errors.base import StepError, quoted, settings_of, suggest
+from flyte_build.errors.base import StepError, quoted, suggest
 
 
 class FileRaised(StepError):
     """A file of the user's raised while it was loaded."""
 
-    target: str
+    settings: str
+    """Where the key is written that mends it."""
     file: str
     line: int
     error: str
@@ -21,6 +22,8 @@ class FileRaised(StepError):
     """A module that was not found."""
     missing_in: str = ""
     """The folder above that file, relative to the manifest's, that holds the missing module."""
+    unpassed: str = ""
+    """A variable that the line read, which is set and not passed to the code."""
     excludable: str = ""
     """The file that `exclude` can leave out."""
 
@@ -31,7 +34,10 @@ class FileRaised(StepError):
         return _with_details(head, self.traceback, *self.hints, printed=self.output)
 
     def _mend(self) -> str:
-        where = settings_of(self.target)
+        where = self.settings
+        if self.unpassed:
+            variable = f"the environment variable `{self.unpassed}`, which is set here but not passed to the code"
+            return f"it reads {variable}: add it to `pass_env` in {where}"
         if self.missing_in:
             return f'set `root_dir = "{self.missing_in}"` in {where}, the folder that `{self.missing}` is in'
         if self.missing:
@@ -42,20 +48,19 @@ class FileRaised(StepError):
 class FilesRaised(StepError):
     """Several files of one target could not be loaded."""
 
-    target: str
+    place: str
     failures: tuple[str, ...]
     """The message of each."""
 
     @property
     def message(self) -> str:
-        head = f"{settings_of(self.target)}: {len(self.failures)} files cannot be loaded"
+        head = f"{self.place}: {len(self.failures)} files cannot be loaded"
         return "\n\n".join((head, *self.failures))
 
 
 class FileExited(StepError):
     """A file of the user's called `sys.exit` while it was loaded."""
 
-    target: str
     file: str
     line: int
     code: str
@@ -74,7 +79,7 @@ class FileExited(StepError):
 class LoadTimedOut(StepError):
     """Loading did not end in time."""
 
-    target: str
+    settings: str
     file: str
     line: int
     seconds: float
@@ -86,7 +91,7 @@ class LoadTimedOut(StepError):
         where = f"{self.file}:{self.line}" if self.line else self.file
         head = (
             f"{where}: loading did not end within {self.seconds:g} s; move the work into a task, "
-            f"or raise `load_timeout` in {settings_of(self.target)}"
+            f"or raise `load_timeout` in {self.settings}"
         )
         return _with_details(head, self.traceback, printed=self.output)
 
@@ -94,7 +99,6 @@ class LoadTimedOut(StepError):
 class LoadCrashed(StepError):
     """The interpreter itself ended while it loaded a file."""
 
-    target: str
     file: str
     line: int
     how: str
@@ -115,14 +119,14 @@ class LoadCrashed(StepError):
 class NotHermetic(StepError):
     """Code did what `hermetic` forbids while it was loaded."""
 
-    target: str
+    settings: str
     done: tuple[str, ...]
     """Each with the line that did it."""
 
     @property
     def message(self) -> str:
         return "\n".join(
-            f"{line} while loading, which `hermetic = true` in {settings_of(self.target)} forbids; "
+            f"{line} while loading, which `hermetic = true` in {self.settings} forbids; "
             "move it into a task, or keep its result in a file and read that"
             for line in self.done
         )
@@ -134,14 +138,14 @@ _OTHERWISE = "from a copy elsewhere, with another hash seed, and files and folde
 class NotDeterministic(StepError):
     """Code that is loaded again, the files being the same, declares something else."""
 
-    target: str
+    place: str
     differences: tuple[str, ...]
     """Each with its file and line, and the field."""
 
     @property
     def message(self) -> str:
         head = (
-            f"{settings_of(self.target)}: loaded again {_OTHERWISE}, the code declares something else; "
+            f"{self.place}: loaded again {_OTHERWISE}, the code declares something else; "
             "sort what has no order, and use nothing of the machine, the time or the place"
         )
         return "\n".join((head, *self.differences))
@@ -150,13 +154,13 @@ class NotDeterministic(StepError):
 class LoadsHereOnly(StepError):
     """Code loads where it is, and fails in a copy of the folder."""
 
-    target: str
+    place: str
     reason: str
 
     @property
     def message(self) -> str:
         return (
-            f"{settings_of(self.target)}: loads here, and not {_OTHERWISE}; "
+            f"{self.place}: loads here, and not {_OTHERWISE}; "
             f"let it depend on files of the repository alone\n{self.reason}"
         )
 
@@ -164,21 +168,18 @@ class LoadsHereOnly(StepError):
 class LoadsElsewhereOnly(StepError):
     """Code fails where it is, and loads in a copy of the folder."""
 
-    target: str
+    place: str
     reason: str
 
     @property
     def message(self) -> str:
-        return (
-            f"{settings_of(self.target)}: loads {_OTHERWISE}, and not here; "
-            f"let it not depend on the order of files\n{self.reason}"
-        )
+        return f"{self.place}: loads {_OTHERWISE}, and not here; let it not depend on the order of files\n{self.reason}"
 
 
 class ModuleImportedTwice(StepError):
     """One file was imported under two module names."""
 
-    target: str
+    settings: str
     file: str
     names: tuple[str, ...]
     root_dir: str = ""
@@ -190,14 +191,14 @@ class ModuleImportedTwice(StepError):
         start = ", the" if self.root_dir else " to the"
         return (
             f"{self.file}: imported under two module names, {quoted(self.names)}; import it by one name everywhere, "
-            f"or set {key} in {settings_of(self.target)}{start} folder that your imports start from"
+            f"or set {key} in {self.settings}{start} folder that your imports start from"
         )
 
 
 class ModuleNameTaken(StepError):
     """A file is named like a module that is imported already."""
 
-    target: str
+    settings: str
     file: str
     name: str
 
@@ -205,14 +206,14 @@ class ModuleNameTaken(StepError):
     def message(self) -> str:
         return (
             f"{self.file}: another module named `{self.name}` is imported in its place; rename the file, "
-            f"or set `root_dir` in {settings_of(self.target)} to a folder above it"
+            f"or set `root_dir` in {self.settings} to a folder above it"
         )
 
 
 class VariableUnknown(StepError):
     """`environment` names a variable that the file does not have."""
 
-    target: str
+    place: str
     file: str
     name: str
     known: tuple[str, ...]
@@ -220,27 +221,27 @@ class VariableUnknown(StepError):
     @property
     def message(self) -> str:
         mend = suggest(self.name, self.known) if self.known else "declare one there with `flyte.TaskEnvironment`"
-        return f"[targets.{self.target}] environment: {self.file} has no environment `{self.name}`; {mend}"
+        return f"{self.place}: {self.file} has no environment `{self.name}`; {mend}"
 
 
 class NoEnvironments(StepError):
     """A target's files declare nothing to deploy."""
 
-    target: str
+    settings: str
     path: str
 
     @property
     def message(self) -> str:
         return (
             f"{self.path}: declares no flyte.TaskEnvironment; declare one, "
-            f"or point `path` in {settings_of(self.target)} at the file that does"
+            f"or point `path` in {self.settings} at the file that does"
         )
 
 
 class PathLeavesRoot(StepError):
     """`path` is a link, or below one, that leads out of the root."""
 
-    target: str
+    place: str
     path: str
     leads_to: str
     root_dir: str
@@ -248,7 +249,7 @@ class PathLeavesRoot(StepError):
     @property
     def message(self) -> str:
         return (
-            f"{settings_of(self.target)} path: `{self.path}` leads to `{self.leads_to}`, which is outside the root "
+            f"{self.place}: `{self.path}` leads to `{self.leads_to}`, which is outside the root "
             f"`{self.root_dir}`; put the file itself there, or set `root_dir` to a folder that holds both"
         )
 
@@ -282,7 +283,7 @@ class EnvironmentCycle(StepError):
 class AppNotSupported(StepError):
     """An environment that is not made of tasks was selected."""
 
-    target: str
+    settings: str
     name: str
     kind: str
     file: str
@@ -291,7 +292,7 @@ class AppNotSupported(StepError):
     def message(self) -> str:
         return (
             f"{self.file}: environment `{self.name}` is of type {self.kind}, and only a TaskEnvironment can be "
-            f"deployed; set `skip_apps = true` in {settings_of(self.target)} to deploy the others"
+            f"deployed; set `skip_apps = true` in {self.settings} to deploy the others"
         )
 
 

@@ -1,10 +1,10 @@
-"""Errors: deploy.toml and the command line."""
+"""Errors: deploy.toml."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from flyte_build.errors.base import ManifestError, quoted, suggest
+from flyte_build.errors.base import ManifestError, perhaps, quoted, suggest
 
 
 class Place(NamedTuple):
@@ -58,65 +58,6 @@ class ManifestSyntax(ManifestError):
         return f"{self.file}:{self.line}:{self.column}: not valid TOML: {self.reason}; mend the syntax there"
 
 
-class CommandLineVariableUnknown(ManifestError):
-    """A `name=value` word on the command line that nothing reads."""
-
-    name: str
-    known: tuple[str, ...]
-
-    @property
-    def message(self) -> str:
-        return f"command line: no variable `{self.name}`; {suggest(self.name, self.known)}"
-
-
-class CommandLineVariableEmpty(ManifestError):
-    name: str
-
-    @property
-    def message(self) -> str:
-        return f"command line: `{self.name}=` has no value; give one, or leave it out"
-
-
-class UnknownTarget(ManifestError):
-    """A word of the command line, such as `deploy:fraud`, asks for a target that the manifest does not have."""
-
-    word: str
-    known: tuple[str, ...]
-    """The targets that there are."""
-
-    @property
-    def message(self) -> str:
-        name = self.word.partition(":")[2]
-        problem = f"no target matches `{name}`" if "*" in name else f"no target `{name}`"
-        return f"command line: {self.word}: {problem}; {suggest(name, self.known)}"
-
-
-class StepBesidesPlan(ManifestError):
-    """`doit plan deploy:fraud` would deploy: words of doit are tasks, and all of them are done."""
-
-    command: str
-    word: str
-
-    @property
-    def message(self) -> str:
-        target = self.word.partition(":")[2]
-        return (
-            f"command line: `doit {self.command} {self.word}` would run `{self.word}` too; "
-            f"write `doit {self.command}:{target}`"
-        )
-
-
-class NotAStep(ManifestError):
-    """`doit why` was asked about a task that is no step of a target."""
-
-    word: str
-    steps: tuple[str, ...]
-
-    @property
-    def message(self) -> str:
-        return f"command line: why {self.word}: is no step of a target; ask about one of {quoted(self.steps)}"
-
-
 class UnknownProfile(ManifestError):
     file: str
     name: str
@@ -149,6 +90,23 @@ class UnknownKey(ManifestProblem):
     @property
     def problem(self) -> str:
         return f"no such {'table' if self.table else 'key'}; {suggest(self.name, self.known)}"
+
+
+class UnknownProfileTarget(ManifestProblem):
+    """A profile changes a target that there is not."""
+
+    name: str
+    known: tuple[str, ...]
+    """Tables of targets."""
+    instead: str
+    """The table of the profile that changes the target, where a `for_each` makes it; empty: none does."""
+
+    @property
+    def problem(self) -> str:
+        if self.instead:
+            return f"the target `{self.name}` comes from a `for_each`; write `{self.instead}`"
+        mend = f"correct the name{perhaps(self.name, self.known)}"
+        return f"no target `{self.name}`; {mend}, or write a `path` for a target that only this profile has"
 
 
 class WrongValue(ManifestProblem):

@@ -1,4 +1,4 @@
-"""The images that a Dockerfile pulls, and the same Dockerfile with each of them taken from a mirror.
+"""A Dockerfile with each image that it pulls taken from a mirror.
 
 Pulled are: the base of each stage, what `COPY --from` and `RUN --mount=from=` name, and the frontend that `# syntax=`
 names. Names of stages and numbers are no images. The rules are those of the Dockerfile reference.
@@ -27,18 +27,6 @@ _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::-([^}]*))?\})")
 def redirected(dockerfile: str, mirrors: Mapping[str, str], build_args: Mapping[str, str]) -> str:
     """The Dockerfile with every image that it pulls taken from its mirror. Without mirrors: as it is."""
     return _Renaming(build_args, lambda image: mirrored(image, mirrors)).of(dockerfile) if mirrors else dockerfile
-
-
-def pulled(dockerfile: str, build_args: Mapping[str, str]) -> tuple[str, ...]:
-    """Every image that building a Dockerfile pulls, each once, in order."""
-    found: dict[str, None] = {}
-
-    def note(image: str) -> str:
-        found[image] = None
-        return image
-
-    _Renaming(build_args, note).of(dockerfile)
-    return tuple(found)
 
 
 class _Renaming:

@@ -19,6 +19,8 @@ from flyte_build.sharing.entries import Entry, Sealed, Traces
 from flyte_build.sharing.install import install, is_fresh, look_again, traces_of
 from flyte_build.sharing.pack import pack
 from flyte_build.sharing.surroundings import surroundings
+from flyte_build.state.receipts import Receipt
+from flyte_build.steps import deploy
 
 if TYPE_CHECKING:
     from flyte_build.project import Project
@@ -60,6 +62,8 @@ class Sharing:
         """Target -> what was installed of it, and whence."""
         self._found = {True: 0, False: 0}
         """Targets of which everything, or the discovery, was there."""
+        self.notes: dict[str, tuple[str, ...]] = {}
+        """Target -> what is to be said of the version that another machine has deployed."""
         self._damaged: list[CacheEntryDamaged] = []
 
     @property
@@ -143,10 +147,17 @@ class Sharing:
                     what = "" if deployed else "discovery "
                     self._reused[target] = f"{what}from the shared cache: {entry.origin}"
                     self._found[deployed] += 1
+                    self._note(self._looked[target].target)
                     # also what a machine will ask for that deploys elsewhere
                     local = self._looked[target].entry(traces, deployed=False)
                     self._used |= {sealed.name, local.name, self._questions(target, traces).name}
                     break
+
+    def _note(self, target: Target) -> None:
+        receipt = self._project.receipt(target.name, deploy.NAME)
+        result = receipt.read_if_known(deploy.Result) if isinstance(receipt, Receipt) else None
+        if result and isinstance(receipt, Receipt):
+            self.notes[target.name] = deploy.latest_note(self._project, target, result, receipt.trace)
 
     def _questions(self, target: str, traces: Traces) -> Sealed:
         return entries.questions_object(self._surroundings, self._looked[target].static, traces.questions())

@@ -89,6 +89,10 @@ class StateFolder:
         """There while a step that somebody forgot is to be done here: nothing from elsewhere stands in for it."""
         return self.target(target, step) / f"{step}.again"
 
+    def versions(self, target: str) -> Path:
+        """Versions of a target that were deployed from here. Nothing depends on it: it tells people of the latest."""
+        return self.target(target) / "versions.json"
+
     def object(self, content: str) -> Path:
         return self.objects / content
 

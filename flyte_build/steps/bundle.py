@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from flyte_build.errors import settings_of
 from flyte_build.model import Bundle, CopyStyle, Target, Value
 from flyte_build.state.receipts import Receipt
 from flyte_build.state.trace import Trace
@@ -117,7 +116,7 @@ def run(project: Project, target: Target) -> Outcome:
         notes=(
             *_broken_note(plan),
             *_unbundled_note(project, target, bundle),
-            *_secrets_note(plan),
+            *_secrets_note(plan, target),
             *_size_note(bundle),
         ),
     )
@@ -165,17 +164,17 @@ def _unbundled_note(project: Project, target: Target, bundle: Bundle) -> tuple[s
     names = [path.relative_to(project.folder).as_posix() for path in wanted if not path.name.startswith(".")]
     return tuple(
         f"{name}: is read while the code loads, but is not in the bundle; "
-        f'add `include = ["{name}"]` to {settings_of(target.name)}'
+        f'add `include = ["{target.spelled(name)}"]` to {target.settings("include")}'
         for name in names
     )
 
 
-def _secrets_note(plan: Plan) -> tuple[str, ...]:
+def _secrets_note(plan: Plan, target: Target) -> tuple[str, ...]:
     if not plan.secrets:
         return ()
     return (
         f"left out of the bundle, since they look like keys or credentials: {', '.join(plan.secrets)}; "
-        f"name one in `include` of {settings_of(plan.target)} to bundle it",
+        f"name one in `include` of {target.settings('include')} to bundle it",
     )
 
 

@@ -16,7 +16,7 @@ from flyte_build.state.folder import unwritable, write_atomically
 from flyte_build.state.lock import exclusive
 from flyte_build.state.receipts import Receipt
 from flyte_build.state.trace import Trace
-from flyte_build.steps import Outcome, serialize
+from flyte_build.steps import Outcome, latest, serialize
 
 if TYPE_CHECKING:
     from flyteidl2.task.task_definition_pb2 import TaskIdentifier, TaskSpec
@@ -85,23 +85,30 @@ def run(project: Project, target: Target) -> Outcome:
     names = tuple(r.name for wave in registrations.waves for r in wave)
     if failures:
         raise TasksNotRegistered(
-            target=target.name,
+            place=target.place(),
             registered=len(names) - len(failures),
             failures=tuple(failures[name].message for name in sorted(failures)),
         )
+    result = Result(
+        endpoint=now.endpoint,
+        project=settings.project,
+        domain=settings.domain,
+        org=settings.org,
+        version=now.version,
+        tasks=names,
+    )
     return Outcome(
-        result=Result(
-            endpoint=now.endpoint,
-            project=settings.project,
-            domain=settings.domain,
-            org=settings.org,
-            version=now.version,
-            tasks=names,
-        ),
+        result=result,
         trace=trace,
-        notes=_damage_note(project, backend),
+        notes=(*_damage_note(project, backend), *latest_note(project, target, result, trace)),
         summary=f"registered {sent} task{'s' if sent != 1 else ''}",
     )
+
+
+def latest_note(project: Project, target: Target, result: Result, trace: Trace) -> tuple[str, ...]:
+    """What is to be said of a version that is deployed now, here or by another machine."""
+    parts = (result.endpoint, result.project, result.domain, result.org, trace.json())
+    return latest.note(project, target, result.version, digest.of_parts("place", parts))
 
 
 def _backend(project: Project) -> Backend:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from flyte_build.worker.protocol import LoadRequest, LoadResult
 
 NAME = "discover"
-FORMAT = 2
+FORMAT = 3
 
 
 class Key(Value, frozen=True):
@@ -200,7 +200,10 @@ def python_files(project: Project, target: Target) -> tuple[tuple[str, ...], Tra
     path = project.resolved(target.path)
     if not path.is_relative_to(root):
         raise errors.PathLeavesRoot(
-            target=target.name, path=target.path, leads_to=project.place(target.path), root_dir=target.root_dir
+            place=target.place("path"),
+            path=target.path,
+            leads_to=project.place(target.path),
+            root_dir=target.root_dir,
         )
     if path.is_file():
         return (path.relative_to(root).as_posix(),), Trace()
@@ -213,7 +216,7 @@ def python_files(project: Project, target: Target) -> tuple[tuple[str, ...], Tra
         _require_open(root, refused)
     files = tuple(p for p in scan.files if p.endswith(".py") and os.path.basename(p) != "__init__.py")
     if not files:
-        raise errors.NoEnvironments(target=target.name, path=target.path)
+        raise errors.NoEnvironments(settings=target.settings("path"), path=target.path)
     return files, trace_of_walk(
         project,
         target,
@@ -310,10 +313,14 @@ def _ended_early(request: LoadRequest, status: int) -> errors.StepError:
     traceback, file, line = _last_user_line(stacks, request)
     last = os.path.join(request.folder, _read(request.progress).strip("\0") or request.target.path)
     file = file or os.path.relpath(last, request.folder)
-    name = request.target.name
     if stacks.startswith("Timeout") or status < 0:
         return errors.LoadTimedOut(
-            target=name, file=file, line=line, seconds=request.target.load_timeout, traceback=traceback, output=output
+            settings=request.target.settings("load_timeout"),
+            file=file,
+            line=line,
+            seconds=request.target.load_timeout,
+            traceback=traceback,
+            output=output,
         )
     if os.WIFSIGNALED(status):
         how = f"was killed by {signal.Signals(os.WTERMSIG(status)).name}"
@@ -323,7 +330,7 @@ def _ended_early(request: LoadRequest, status: int) -> errors.StepError:
         raise RuntimeError(f"the discovery process failed\n{output}")
     else:
         how = f"ended with exit code {os.WEXITSTATUS(status)}"
-    return errors.LoadCrashed(target=name, file=file, line=line, how=how, traceback=traceback, output=output)
+    return errors.LoadCrashed(file=file, line=line, how=how, traceback=traceback, output=output)
 
 
 def _read(path: str) -> str:

@@ -21,6 +21,8 @@ NAME = "serialize"
 VERSION_LIMIT = 63
 """Characters, by the rule of `TaskIdentifier.version`."""
 FORMAT = 1
+_SHOWN = 3
+"""Files that a note names."""
 
 
 class Key(Value, frozen=True):
@@ -99,6 +101,21 @@ def run(project: Project, target: Target) -> Outcome:
         result=Result(registrations=kept, content=described, version=binding.version, tasks=tasks),
         outputs={f"objects/{kept}": kept},
         summary=f"version {binding.version}",
+        notes=_uncommitted_note(project, target),
+    )
+
+
+def _uncommitted_note(project: Project, target: Target) -> tuple[str, ...]:
+    """Told with the first target that meets it: the checkout is the same for all."""
+    named = [name for name in ("{git_sha}", "{git_tag}") if name in target.version]
+    changed = git.uncommitted(project.folder) if named else ()
+    if not changed or not project.is_news("uncommitted"):
+        return ()
+    more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+    other = ", or put `{content}` into `version` too" if versions.is_explicit(target.version) else ""
+    return (
+        f"`{named[0]}` in `version` names a commit that the folder is not: {', '.join(changed[:_SHOWN])}{more}; "
+        f"commit that first{other}",
     )
 
 
@@ -109,10 +126,10 @@ def check(target: Target, discovery: Discovery, version: str, *, bundle_digest: 
         StepError: the version is too long, or the tasks need a bundle and there is none.
     """
     if len(version) > VERSION_LIMIT:
-        raise VersionTooLong(target=target.name, version=version, limit=VERSION_LIMIT)
+        raise VersionTooLong(place=target.place("version"), version=version, limit=VERSION_LIMIT)
     drafts = (task for environment in discovery.environments for task in environment.tasks)
     if not bundle_digest and any(standins.BUNDLE.encode() in task.spec for task in drafts):
-        raise BundleEmpty(target=target.name)
+        raise BundleEmpty(place=target.place())
 
 
 def content_version(discovery: Discovery, bundle_digest: str, image_uris: dict[str, str]) -> str:

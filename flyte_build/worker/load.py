@@ -39,7 +39,7 @@ def load(request: LoadRequest, progress: int) -> LoadResult:
     except errors.StepError as error:
         failure = Failure.of(error)
     if target.hermetic and recorder.opaque:  # whether or not the code went on without it
-        failure = Failure.of(errors.NotHermetic(target=target.name, done=recorder.opaque))
+        failure = Failure.of(errors.NotHermetic(settings=target.settings("hermetic"), done=recorder.opaque))
     return LoadResult(discovery=discovery, trace=recorder.finish(), failure=failure)
 
 
@@ -80,7 +80,7 @@ def _import_files(request: LoadRequest, root: Path, recorder: Recorder) -> tuple
     if len(failures) == 1:
         raise failures[0]
     if failures:
-        raise errors.FilesRaised(target=request.target.name, failures=tuple(error.message for error in failures))
+        raise errors.FilesRaised(place=request.target.place(), failures=tuple(error.message for error in failures))
     return ()
 
 
@@ -94,7 +94,7 @@ def _import_file(file: str, request: LoadRequest, root: Path, recorder: Recorder
             output = _printed(request, since=before)
             if isinstance(error, SystemExit):
                 return _exited(error, file, request, output)
-            return _raised(error, file, request, output=output, hints=tuple(_hints(request, recorder)))
+            return _raised(error, file, request, output=output, hidden=_hidden(request, recorder))
     with recorder.paused():
         return _mistaken(module, root / file, request)
 
@@ -104,7 +104,9 @@ def _mistaken(module: ModuleType, path: Path, request: LoadRequest) -> errors.St
     origin = getattr(getattr(module, "__spec__", None), "origin", None)
     if origin is None or os.path.realpath(origin) == os.path.realpath(path):
         return None
-    return errors.ModuleNameTaken(target=request.target.name, file=_shown(str(path), request), name=module.__name__)
+    return errors.ModuleNameTaken(
+        settings=request.target.settings("root_dir"), file=_shown(str(path), request), name=module.__name__
+    )
 
 
 def module_name(file: str) -> str:
@@ -114,20 +116,22 @@ def module_name(file: str) -> str:
 
 
 def _raised(
-    error: BaseException, file: str, request: LoadRequest, *, output: str, hints: tuple[str, ...]
+    error: BaseException, file: str, request: LoadRequest, *, output: str, hidden: dict[str, str]
 ) -> errors.FileRaised:
     where, line = _place(error, file, request)
     missing, missing_in = _missing_module(error, request)
+    unpassed = _wanted(error, f"{where}:{line}", hidden)
     return errors.FileRaised(
-        target=request.target.name,
+        settings=request.target.settings("pass_env" if unpassed else "root_dir"),
         file=where,
         line=line,
         error=_in_one_line(error),
         traceback=_user_traceback(error, request),
         output=output,
-        hints=hints,
+        hints=tuple(_hints(request, {name: asked for name, asked in hidden.items() if name != unpassed})),
+        unpassed=unpassed,
         missing=missing,
-        missing_in=missing_in,
+        missing_in=request.target.spelled(missing_in),
         excludable="" if os.path.isfile(os.path.join(request.folder, request.target.path)) else file,
     )
 
@@ -158,7 +162,6 @@ def _missing_module(error: BaseException, request: LoadRequest) -> tuple[str, st
 def _exited(stop: SystemExit, file: str, request: LoadRequest, output: str) -> errors.FileExited:
     where, line = _place(stop, file, request)
     return errors.FileExited(
-        target=request.target.name,
         file=where,
         line=line,
         code="" if stop.code is None else repr(stop.code),
@@ -167,13 +170,25 @@ def _exited(stop: SystemExit, file: str, request: LoadRequest, output: str) -> e
     )
 
 
-def _hints(request: LoadRequest, recorder: Recorder) -> Iterator[str]:
-    for name, line in recorder.environment.asked_by_user().items():
-        if name in request.hidden:
-            yield (
-                f"{line}: reads the environment variable `{name}`, which is set here but not passed to the code; "
-                f"add it to `pass_env` in {errors.settings_of(request.target.name)}"
-            )
+def _hidden(request: LoadRequest, recorder: Recorder) -> dict[str, str]:
+    """Variables that the code asked for and that are set outside only -> the line that asked first."""
+    asked = recorder.environment.asked_by_user()
+    return {name: line for name, line in asked.items() if name in request.hidden}
+
+
+def _wanted(error: BaseException, place: str, hidden: dict[str, str]) -> str:
+    """The variable for want of which a line failed; empty: none is known."""
+    if isinstance(error, KeyError) and error.args[:1] and error.args[0] in hidden:
+        return str(error.args[0])
+    return next((name for name, line in hidden.items() if line == place), "")
+
+
+def _hints(request: LoadRequest, hidden: dict[str, str]) -> Iterator[str]:
+    for name, line in hidden.items():
+        yield (
+            f"{line}: reads the environment variable `{name}`, which is set here but not passed to the code; "
+            f"add it to `pass_env` in {request.target.settings('pass_env')}"
+        )
 
 
 def _place(error: BaseException, file: str, request: LoadRequest) -> tuple[str, int]:
@@ -226,11 +241,10 @@ def _discover(request: LoadRequest, root: Path, recorder: Recorder, warnings: tu
     target = request.target
     with recorder.paused():
         _refuse_double_imports(request, recorder)
-    selected = _select(request)
-    chosen = _with_dependencies(selected, request)
+    chosen = _with_dependencies(_select(request), request)
     environments = list(_task_environments(chosen, request))
     if not environments:
-        raise errors.NoEnvironments(target=target.name, path=target.path)
+        raise errors.NoEnvironments(settings=target.settings("path"), path=target.path)
     includes = {e.name: _includes(e, root) for e in environments}
     has_bundle = target.copy_style != "none" or bool(target.include) or any(includes.values())
     local = [*recorder.sources(), *recorder.other_modules()]
@@ -240,10 +254,11 @@ def _discover(request: LoadRequest, root: Path, recorder: Recorder, warnings: tu
     drafts = tuple(_drafts(environments, images, root, request, has_bundle=has_bundle))
     return Discovery(
         environments=tuple(replace(draft, include=includes[draft.name]) for draft in drafts),
-        selected=tuple(dict.fromkeys(environment.name for environment in selected)),
         loaded_files=loaded,
         readers=recorder.readers(),
-        warnings=tuple(map(encodable, (*warnings, *_outside(local, root, request), *_hints(request, recorder)))),
+        warnings=tuple(
+            map(encodable, (*warnings, *_outside(local, root, request), *_hints(request, _hidden(request, recorder))))
+        ),
     )
 
 
@@ -294,7 +309,8 @@ def _variable(module: ModuleType, name: str, request: LoadRequest) -> sdk.Enviro
     if isinstance(value, sdk.Environment):
         return value
     known = tuple(key for key, other in vars(module).items() if isinstance(other, sdk.Environment))
-    raise errors.VariableUnknown(target=request.target.name, file=request.target.path, name=name, known=known)
+    place = request.target.place("environment")
+    raise errors.VariableUnknown(place=place, file=request.target.path, name=name, known=known)
 
 
 def _with_dependencies(selected: Iterable[sdk.Environment], request: LoadRequest) -> list[sdk.Environment]:
@@ -340,7 +356,7 @@ def _task_environments(environments: Iterable[sdk.Environment], request: LoadReq
             yield environment
         elif not request.target.skip_apps:
             raise errors.AppNotSupported(
-                target=request.target.name,
+                settings=request.target.settings("skip_apps"),
                 name=environment.name,
                 kind=type(environment).__name__,
                 file=_declared(environment, request),
@@ -361,10 +377,10 @@ def _refuse_double_imports(request: LoadRequest, recorder: Recorder) -> None:
     for path, found in names.items():
         if len(found) > 1:
             raise errors.ModuleImportedTwice(
-                target=request.target.name,
+                settings=request.target.settings("root_dir"),
                 file=_shown(path, request),
                 names=tuple(sorted(found)),
-                root_dir=_common_root(found, request.target.root_dir),
+                root_dir=request.target.spelled(_common_root(found, request.target.root_dir)),
             )
 
 
@@ -388,7 +404,7 @@ def _outside(paths: Iterable[str], root: Path, request: LoadRequest) -> Iterator
     """Warnings: local modules that the bundle cannot hold, since they lie outside the root."""
     for path in sorted(paths):
         if not _below(path, root):
-            mend = f"or set `root_dir` in {errors.settings_of(request.target.name)} to a folder that holds it"
+            mend = f"or set `root_dir` in {request.target.settings('root_dir')} to a folder that holds it"
             problem = "imported from outside the root, so the bundle will not have it"
             yield f"{_shown(path, request)}: {problem}; install it in the image, {mend}"
 

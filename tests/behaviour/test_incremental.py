@@ -204,39 +204,55 @@ RERUNS = {
     "path": Change(
         each(copy("services/fraud.py", "services/other.py"), replace("deploy.toml", "fraud.py", "other.py")),
         ALL,
-        "path changed",
+        "`path` in [targets.fraud] changed",
     ),
     "all instead of environment": Change(
-        replace("deploy.toml", 'environment = "env"', "all = true"), REBOUND | {"bundle"}, "environments changed"
+        replace("deploy.toml", 'environment = "env"', "all = true"),
+        REBOUND | {"bundle"},
+        "`environment` in [targets.fraud] changed",
     ),
-    "exclude": Change(setting('exclude = ["shared/lazy.py"]'), ALL, "exclude changed"),
-    "include": Change(replace("deploy.toml", "sql/*.sql", "sql/*"), REPACKED, "include changed"),
-    "copy_style": Change(setting('copy_style = "all"'), REPACKED, "copy style changed"),
-    "version": Change(setting('version = "v1"'), frozenset({"serialize", "deploy"}), "version changed"),
-    "lazy_imports": Change(setting("lazy_imports = false"), REPACKED, "lazy imports changed"),
-    "ignore_load_errors": Change(setting("ignore_load_errors = true"), DISCOVERED, "ignore load errors changed"),
+    "exclude": Change(setting('exclude = ["shared/lazy.py"]'), ALL, "`exclude` in [targets.fraud] changed"),
+    "include": Change(replace("deploy.toml", "sql/*.sql", "sql/*"), REPACKED, "`include` in [targets.fraud] changed"),
+    "copy_style": Change(setting('copy_style = "all"'), REPACKED, "`copy_style` in [targets.fraud] changed"),
+    "version": Change(
+        setting('version = "v1"'), frozenset({"serialize", "deploy"}), "`version` in [targets.fraud] changed"
+    ),
+    "lazy_imports": Change(setting("lazy_imports = false"), REPACKED, "`lazy_imports` in [targets.fraud] changed"),
+    "ignore_load_errors": Change(
+        setting("ignore_load_errors = true"), DISCOVERED, "`ignore_load_errors` in [targets.fraud] changed"
+    ),
     "sync_local_sys_paths": Change(
         setting("sync_local_sys_paths = false"),
         REBOUND | {"bundle"},
-        "sync local sys paths changed",
+        "`sync_local_sys_paths` in [targets.fraud] changed",
     ),
-    "pass_env": Change(replace("deploy.toml", '"UNREAD"', '"SECRET_SETTING"'), DISCOVERED, "pass env changed"),
-    "skip_apps": Change(setting("skip_apps = true"), DISCOVERED, "skip apps changed"),
-    "max_bundle_size": Change(setting("max_bundle_size = 1000000"), frozenset({"bundle"}), "max bundle size changed"),
+    "pass_env": Change(
+        replace("deploy.toml", '"UNREAD"', '"SECRET_SETTING"'), DISCOVERED, "`pass_env` in [targets.fraud] changed"
+    ),
+    "skip_apps": Change(setting("skip_apps = true"), DISCOVERED, "`skip_apps` in [targets.fraud] changed"),
+    "max_bundle_size": Change(
+        setting("max_bundle_size = 1000000"), frozenset({"bundle"}), "`max_bundle_size` in [targets.fraud] changed"
+    ),
     "default image": Change(
-        replace("deploy.toml", "image:1", "image:2"), frozenset({"images", "serialize", "deploy"}), "default changed"
+        replace("deploy.toml", "image:1", "image:2"),
+        frozenset({"images", "serialize", "deploy"}),
+        "`default` in [images] changed",
     ),
     "image of a name": Change(
         replace("deploy.toml", "[images]", "[images]\nrefs = { base = 'image:3' }"),
         frozenset({"images"}),
-        "`base` of refs changed",
+        "`refs.base` in [images] changed",
     ),
-    "project": Change(table("[flyte]\nproject = 'other'\n"), frozenset({"serialize", "deploy"}), "project changed"),
-    "domain": Change(table("[flyte]\ndomain = 'production'\n"), frozenset({"serialize", "deploy"}), "domain changed"),
+    "project": Change(
+        table("[flyte]\nproject = 'other'\n"), frozenset({"serialize", "deploy"}), "`project` in [flyte] changed"
+    ),
+    "domain": Change(
+        table("[flyte]\ndomain = 'production'\n"), frozenset({"serialize", "deploy"}), "`domain` in [flyte] changed"
+    ),
     "store": Change(
         lambda c: c.write("deploy.toml", f"[store]\nurl = 'file://{c.folder}/elsewhere'\n" + c.read("deploy.toml")),
         frozenset({"upload", "serialize", "deploy"}),
-        "`url` of store changed",
+        "`url` in [store] changed",
     ),
     "archive deleted": Change(deleted("bundles"), frozenset({"bundle"}), "its result RESULT is gone"),
     "archive damaged": Change(damaged("bundles"), frozenset({"bundle"}), "its result RESULT was changed"),

@@ -57,14 +57,17 @@ def root(tmp_path: Path) -> Path:
 
 
 def target(copy_style: CopyStyle = "loaded_modules", **more: object) -> Target:
-    return msgspec.convert({"name": "fraud", "path": "main.py", "copy_style": copy_style, **more}, Target)
+    origin = {"table": "[targets.fraud]"}
+    return msgspec.convert(
+        {"name": "fraud", "path": "main.py", "origin": origin, "copy_style": copy_style, **more}, Target
+    )
 
 
 def discovery(*include: str, loaded: tuple[str, ...] = LOADED) -> Discovery:
     draft = EnvironmentDraft(
         name="prep", image=ImageDraft(kind="auto"), depends_on=(), tasks=(), file="main.py", include=include
     )
-    return Discovery(environments=(draft,), selected=("prep",), loaded_files=loaded)
+    return Discovery(environments=(draft,), loaded_files=loaded)
 
 
 def plan(root: Path, copy_style: CopyStyle = "loaded_modules", *include: str, **more: object) -> Plan:
@@ -287,7 +290,7 @@ from flyte_build.model import Discovery, Target
 from flyte_build import packing
 root, out = Path(sys.argv[1]), Path(sys.argv[2])
 target = Target(name="t", path="main.py", copy_style="all", include=("sql/*.sql", ".env"))
-plan = packing.plan(target, root, Discovery(environments=(), selected=(), loaded_files=("main.py",)))
+plan = packing.plan(target, root, Discovery(environments=(), loaded_files=("main.py",)))
 print(packing.pack(plan, root, out).filename)
 """
 
@@ -596,14 +599,14 @@ def test_file_replaced_while_it_was_read_is_read_again(root: Path) -> None:
 def test_include_that_matches_nothing_is_an_error(root: Path, include: str) -> None:
     with pytest.raises(errors.IncludeMatchesNothing) as caught:
         plan(root, include=[include])
-    assert str(caught.value) == f"[targets.fraud]: include `{include}` matches no file; correct it, or take it out"
+    assert str(caught.value) == f"[targets.fraud] include: `{include}` matches no file; correct it, or take it out"
 
 
 def test_empty_folder_matches_nothing(root: Path) -> None:
     (root / "empty").mkdir()
     with pytest.raises(errors.IncludeMatchesNothing) as caught:
         plan(root, "loaded_modules", "empty")
-    assert str(caught.value) == "environment `prep`: include `empty` matches no file; correct it, or take it out"
+    assert str(caught.value) == "environment `prep` include: `empty` matches no file; correct it, or take it out"
 
 
 @pytest.mark.parametrize(
@@ -613,7 +616,7 @@ def test_include_that_matches_only_what_is_left_out_says_so(root: Path, include:
     with pytest.raises(errors.IncludeMatchesNothing) as caught:
         plan(root, include=[include], exclude=["**/tests/**"])
     assert str(caught.value) == (
-        f"[targets.fraud]: include `{include}` matches only files that are left out, such as {left_out}; "
+        f"[targets.fraud] include: `{include}` matches only files that are left out, such as {left_out}; "
         "name each file in full to bundle it all the same"
     )
 
@@ -623,7 +626,7 @@ def test_include_outside_the_root_is_an_error(root: Path, include: str) -> None:
     with pytest.raises(errors.IncludeOutsideRoot) as caught:
         packing.plan(target(root_dir="services", include=[include]), root, discovery())
     assert str(caught.value) == (
-        f"[targets.fraud]: include `{include}` lies outside the root `services`, and a bundle holds only what is "
+        f"[targets.fraud] include: `{include}` lies outside the root `services`, and a bundle holds only what is "
         "inside; set `root_dir` to a folder that holds both"
     )
 
@@ -632,7 +635,7 @@ def test_environment_include_outside_the_root_is_an_error(root: Path) -> None:
     with pytest.raises(errors.IncludeOutsideRoot) as caught:
         plan(root, "none", "../data.csv")
     assert str(caught.value) == (
-        "environment `prep`: include `../data.csv` lies outside the root `.`, and a bundle holds only what is "
+        "environment `prep` include: `../data.csv` lies outside the root `.`, and a bundle holds only what is "
         "inside; set `root_dir` to a folder that holds both"
     )
 

@@ -55,7 +55,7 @@ def settings(server: RecordingServer, **more: Any) -> BackendSettings:
 def build(server: RecordingServer, *, context: Path | None = None, **more: Any) -> tuple[str, list[str]]:
     """The image, and the URLs that were shown."""
     urls: list[str] = []
-    wanted = {"name": NAME, "spec": SPEC, "secrets": (), "force": False, "started": urls.append, **more}
+    wanted = {"name": NAME, "spec": SPEC, "secrets": (), "started": urls.append, **more}
     with image_builder(settings(server)) as builder:
         return builder.build(context=context, **wanted), urls
 
@@ -68,7 +68,7 @@ def find(settings: BackendSettings, name: str) -> str:
 def build_patiently(server: RecordingServer, **how: Any) -> str:
     """The image, built by a `RemoteBuilder` that is made so."""
     with image_builder(settings(server), **how) as builder:
-        return builder.build(name=NAME, spec=SPEC, context=None, secrets=(), force=False, started=lambda _: None)
+        return builder.build(name=NAME, spec=SPEC, context=None, secrets=(), started=lambda _: None)
 
 
 def message_of(server: RecordingServer, kind: type[BuildError], **more: Any) -> str:
@@ -210,11 +210,10 @@ def test_the_newest_builder_is_used(server: ImageBuilderServer) -> None:
     assert request.task_spec == newer.spec
 
 
-@pytest.mark.parametrize("force", [False, True])
-def test_a_remembered_build_is_used_unless_it_is_forced(server: ImageBuilderServer, force: bool) -> None:
-    build(server, force=force)
+def test_a_remembered_build_is_used(server: ImageBuilderServer) -> None:
+    build(server)
     [request] = server.requests("CreateRun")
-    assert (request.run_spec.overwrite_cache, request.run_spec.cache_config.overwrite_cache) == (force, force)
+    assert (request.run_spec.overwrite_cache, request.run_spec.cache_config.overwrite_cache) == (False, False)
 
 
 def test_secrets_are_mounted_once_each_as_files(server: ImageBuilderServer) -> None:

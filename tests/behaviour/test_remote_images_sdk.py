@@ -73,7 +73,6 @@ def test_we_ask_for_an_image_and_for_its_build_as_the_sdk_does(server: ImageBuil
             spec=built.spec,
             context=context,
             secrets=(BuildSecret(id="x", key="token", group="team"),),
-            force=False,
             started=lambda _: None,
         )
 

@@ -125,6 +125,16 @@ def test_a_fresh_checkout_reuses_everything_and_says_whence(world: World) -> Non
     assert second.left == first.left
 
 
+def test_why_tells_of_a_hit_as_of_the_receipt_that_another_machine_made(world: World) -> None:
+    first, second = world.machine("first"), world.machine("second")
+    assert first.ran() == REUSED
+    made = first.doit("why").out
+    assert made.count("fresh: equals the receipt of 20") == len(REUSED)
+    assert second.doit("why").out.count("runs: not done here yet") == len(REUSED)
+    assert second.ran() == set()
+    assert second.doit("why").out == made
+
+
 def test_what_is_left_after_a_hit_is_what_a_clean_deploy_leaves(world: World) -> None:
     world.machine("first").ran()
     second = world.machine("second")
@@ -201,6 +211,20 @@ def test_going_back_to_what_was_deployed_before_turns_triggers_back(world: World
         machine.write("fraud.py", machine.read("fraud.py").replace("@env.task", nightly))
     assert [machine.ran() for machine in machines] == [REUSED, REUSED, {"deploy"}]
     assert world.server.count("DeployTask") == 3
+
+
+def test_going_back_to_what_the_cache_has_says_once_what_stays_the_latest(world: World) -> None:
+    first = world.machine("first")
+    assert first.ran() == REUSED
+    first.edit(rewrite("shared/rules.py", "LIMIT = 2\n"))
+    assert first.doit().code == 0
+    later = first.left.version
+    first.edit(rewrite("shared/rules.py", "LIMIT = 1\n"))
+    events = first.doit("output=jsonl").events
+    assert {event["status"] for event in events if event["event"] == "finished"} == {"fresh"}
+    (note,) = [note for event in events for note in event.get("notes", ())]
+    assert note.startswith(f"version {first.left.version} was made before {later}, which stays the latest: ")
+    assert "note" not in first.doit().err
 
 
 def test_a_step_that_was_forgotten_is_done_here_until_it_has_succeeded(world: World) -> None:

@@ -157,7 +157,7 @@ def test_code_sees_the_variables_that_are_passed(scripts: Repository) -> None:
     scripts.environ["STAGE"] = "production"
     scripts.write("job.py", reads + script("job", "env"))
     assert (
-        "\njob.py:2: reads the environment variable `STAGE`, which is set here but not passed to the code; "
+        "; it reads the environment variable `STAGE`, which is set here but not passed to the code: "
         "add it to `pass_env` in flyte_build.deploy()\n"
     ) in refusal(scripts.python("job.py"))
     scripts.write("job.py", reads + script("job", 'env, pass_env=["STAGE"]'))

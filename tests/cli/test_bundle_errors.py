@@ -39,18 +39,18 @@ CASES = {
     "nothing": Case(
         "IncludeMatchesNothing",
         'include = ["data/*.csv"]',
-        "[targets.nothing]: include `data/*.csv` matches no file; correct it, or take it out",
+        "[targets.nothing] include: `data/*.csv` matches no file; correct it, or take it out",
     ),
     "secret": Case(
         "IncludeMatchesNothing",
         'include = ["settings/*"]',
-        "[targets.secret]: include `settings/*` matches only files that are left out, such as `settings/.env`; "
+        "[targets.secret] include: `settings/*` matches only files that are left out, such as `settings/.env`; "
         "name each file in full to bundle it all the same",
     ),
     "outside": Case(
         "IncludeOutsideRoot",
         'include = ["../x.txt"]',
-        "[targets.outside]: include `../x.txt` lies outside the root `.`, and a bundle holds only what is inside; "
+        "[targets.outside] include: `../x.txt` lies outside the root `.`, and a bundle holds only what is inside; "
         "set `root_dir` to a folder that holds both",
     ),
     "leaves": Case(

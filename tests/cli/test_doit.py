@@ -201,7 +201,7 @@ def test_info_says_whether_a_task_is_up_to_date_and_why_not(repository: Reposito
     repository.write("fraud.py", environment("fraud"))
     stale = repository.doit("info", "discover:fraud")
     assert stale.code == 1
-    assert "    - fraud.py changed (args=[], kwargs={})" in stale.out.splitlines()
+    assert " * fraud.py changed" in stale.out.splitlines()
 
 
 def test_help_is_doits_own(repository: Repository) -> None:

@@ -416,14 +416,36 @@ or raise `load_timeout` in [targets.hang]
     "hidden": Case(
         "FileRaised",
         """\
-        hidden/job.py:3: loading failed: KeyError: 'STAGE'; mend the code
+        hidden/job.py:3: loading failed: KeyError: 'STAGE'; it reads the environment variable `STAGE`, which is set \
+here but not passed to the code: add it to `pass_env` in [targets.hidden]
         Traceback (most recent call last):
           File "hidden/job.py", line 3, in <module>
             STAGE = os.environ["STAGE"]
-        KeyError: 'STAGE'
-        hidden/job.py:3: reads the environment variable `STAGE`, which is set here but not passed to the code; \
-add it to `pass_env` in [targets.hidden]""",
+        KeyError: 'STAGE'""",
         {"job.py": 'import os\n\nSTAGE = os.environ["STAGE"]\n'},
+    ),
+    "unpassed": Case(
+        "FileRaised",
+        """\
+        unpassed/job.py:2: loading failed: AttributeError: 'NoneType' object has no attribute 'lower'; it reads the \
+environment variable `STAGE`, which is set here but not passed to the code: add it to `pass_env` in [targets.unpassed]
+        Traceback (most recent call last):
+          File "unpassed/job.py", line 2, in <module>
+            STAGE = os.environ.get("STAGE").lower()
+        AttributeError: 'NoneType' object has no attribute 'lower'""",
+        {"job.py": 'import os\nSTAGE = os.environ.get("STAGE").lower()\n'},
+    ),
+    "read_before": Case(
+        "FileRaised",
+        """\
+        read_before/job.py:3: loading failed: AssertionError; mend the code
+        Traceback (most recent call last):
+          File "read_before/job.py", line 3, in <module>
+            assert STAGE
+        AssertionError
+        read_before/job.py:2: reads the environment variable `STAGE`, which is set here but not passed to the code; \
+add it to `pass_env` in [targets.read_before]""",
+        {"job.py": 'import os\nSTAGE = os.environ.get("STAGE")\nassert STAGE\n'},
     ),
     "several": Case(
         "FilesRaised",

@@ -54,6 +54,12 @@ CASES = {
     "UnknownTarget: pattern": Case(
         "command line: plan:services/*: no target matches `services/*`; known: `fraud`", words=("plan:services/*",)
     ),
+    "UnknownTarget: of a for_each": Case(
+        "command line: deploy:fraud: no target `fraud`; did you mean `services/fraud`?",
+        manifest=f'{SERVICES}path = "{{dir}}/w.py"\nall = true\n',
+        files=("services/fraud/w.py",),
+        words=("deploy:fraud",),
+    ),
     "UnknownTarget: info": Case(
         "command line: bundle:churn: no target `churn`; known: `fraud`", words=("info", "bundle:churn")
     ),
@@ -69,8 +75,7 @@ CASES = {
         words=("why", "plan:fraud"),
     ),
     "NotAStep: a word": Case(
-        "command line: why fraud: is no step of a target; ask about one of `discover`, `bundle`, `images`, "
-        "`upload`, `serialize` and `deploy`",
+        "command line: why fraud: is no step of a target; write `doit why deploy:fraud`",
         words=("why", "fraud"),
     ),
     "UnknownProfile": Case(
@@ -90,6 +95,18 @@ CASES = {
     "UnknownKey: profile": Case(
         "deploy.toml:5: [profiles.prod.flyte] domian: no such key; did you mean `domain`?",
         manifest=f'{ALL}[profiles.prod.flyte]\ndomian = "production"\n',
+    ),
+    "UnknownProfileTarget": Case(
+        "deploy.toml:4: [profiles.prod.targets.frad]: no target `frad`; correct the name (did you mean `fraud`?), "
+        "or write a `path` for a target that only this profile has",
+        manifest=f'{ALL}[profiles.prod.targets.frad]\nversion = "v1"\n',
+    ),
+    "UnknownProfileTarget: one of a for_each": Case(
+        'deploy.toml:5: [profiles.prod.targets."services/fraud"]: the target `services/fraud` comes from a '
+        "`for_each`; write `[profiles.prod.targets.services]`",
+        manifest=f'{SERVICES}path = "{{dir}}/w.py"\nall = true\n[profiles.prod.targets."services/fraud"]\n',
+        files=("services/fraud/w.py",),
+        words=("profile=prod",),
     ),
     "WrongValue": Case(
         'deploy.toml:4: [targets.fraud] load_timeout: expected a number above 0 and up to 86400, got `"5 min"`; '
@@ -287,9 +304,3 @@ def test_every_command_says_it(words: tuple[str, ...], tmp_path: Path) -> None:
     ran = Repository(tmp_path, {"deploy.toml": PATH, "fraud.py": ""}).doit(*words)
     assert ran.code == 3
     assert ran.err.startswith("ERROR: deploy.toml:1: [targets.fraud]: selects no environment; ")
-
-
-def test_a_word_that_is_no_command_and_no_task_is_doits_own_error(tmp_path: Path) -> None:
-    ran = Repository(tmp_path, {"deploy.toml": ALL, "fraud.py": ""}).doit("deploi")
-    assert ran.code == 3
-    assert ran.err.startswith('ERROR: Invalid parameter: "deploi". Must be a command, task, or a target.\n')

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+from pathlib import Path
+
 from tests.archives import noise
 from tests.repository import Ran, Repository, environment
+
+SERVICES = """
+    [targets.services]
+    for_each = "services/*"
+    path = "{dir}/w.py"
+    all = true
+"""
 
 
 def notes(ran: Ran) -> list[str]:
@@ -81,3 +92,99 @@ def test_files_that_look_like_keys_or_credentials_are_named(repository: Reposito
         "fraud: left out of the bundle, since they look like keys or credentials: settings/.env, settings/id_rsa; "
         "name one in `include` of [targets.fraud] to bundle it"
     ]
+
+
+# --- once in a run
+
+
+def services(folder: Path, version: str = "{content}") -> Repository:
+    """Two targets."""
+    files = {f"services/{name}/w.py": environment(name) for name in ("churn", "fraud")}
+    return Repository(folder, {"deploy.toml": f'{SERVICES}    version = "{version}"\n', **files})
+
+
+def edit(repository: Repository, old: str, new: str) -> None:
+    for name in ("churn", "fraud"):
+        path = f"services/{name}/w.py"
+        repository.write(path, repository.read(path).replace(old, new))
+
+
+def test_going_back_to_an_old_version_says_once_what_stays_the_latest(tmp_path: Path) -> None:
+    repository = services(tmp_path)
+    assert notes(repository.doit()) == []
+    edit(repository, "return amount", "return amount + 1")
+    assert notes(repository.doit()) == []
+    edit(repository, "return amount + 1", "return amount")
+    ran = repository.doit("output=jsonl")
+    ends = [event for event in ran.events if event["event"] == "finished" and event["step"] == "deploy"]
+    (note,) = [note for event in ends for note in event["notes"]]
+    versions = re.findall(r"[0-9a-f]{32}", note)
+    assert len(set(versions)) == 2
+    assert note == (
+        f"version {versions[0]} was made before {versions[1]}, which stays the latest: a Flyte backend goes by when a "
+        "version was first made; ask for this one by its version, or put something of the moment into `version`, such "
+        "as `{env:BUILD}-{content}`"
+    )
+    assert notes(repository.doit()) == []
+    edit(repository, "return amount", "return amount + 1")
+    assert notes(repository.doit()) == []
+    edit(repository, "return amount + 1", "return amount")
+    (told,) = notes(repository.doit("-n", "0"))
+    assert told.startswith("services/churn: version ")
+    assert told.endswith(note.partition("stays")[2])
+
+
+def test_what_is_deployed_again_or_elsewhere_is_not_told_to_be_old(tmp_path: Path) -> None:
+    repository = services(tmp_path)
+    assert notes(repository.doit()) == []
+    edit(repository, "return amount", "return amount + 1")
+    assert notes(repository.doit()) == []
+    assert repository.doit("forget", "--all").code == 0
+    assert notes(repository.doit()) == []
+    edit(repository, "return amount + 1", "return amount")
+    assert notes(repository.doit("domain=staging")) == []
+
+
+def git(folder: Path, *words: str) -> str:
+    who = ("-c", "user.name=someone", "-c", "user.email=someone@example.com")
+    return subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def committed(repository: Repository) -> Repository:
+    repository.write(".gitignore", ".home/\n")
+    git(repository.folder, "init", "-q")
+    git(repository.folder, "add", ".")
+    git(repository.folder, "commit", "-q", "-m", "first")
+    return repository
+
+
+def test_a_version_that_names_a_commit_says_once_what_is_not_committed(tmp_path: Path) -> None:
+    repository = committed(services(tmp_path, "v-{git_sha}"))
+    assert notes(repository.doit()) == []
+    git(repository.folder, "commit", "-q", "--allow-empty", "-m", "second")
+    edit(repository, "return amount", "return amount + 1")
+    (note,) = notes(repository.doit("-n", "0"))
+    assert note == (
+        "services/churn: `{git_sha}` in `version` names a commit that the folder is not: services/churn/w.py, "
+        "services/fraud/w.py; commit that first, or put `{content}` into `version` too"
+    )
+    assert notes(repository.doit()) == []
+
+
+def test_a_version_with_the_content_beside_the_commit_is_told_so_too(tmp_path: Path) -> None:
+    repository = committed(services(tmp_path, "{git_tag}-{content}"))
+    git(repository.folder, "tag", "v1")
+    for name in "abcd":
+        repository.write(f"{name}.txt", "")
+    events = repository.doit("output=jsonl").events
+    said = [note for event in events if event["event"] == "finished" for note in event["notes"]]
+    assert said == [
+        "`{git_tag}` in `version` names a commit that the folder is not: a.txt, b.txt, c.txt and 1 more; "
+        "commit that first"
+    ]
+
+
+def test_a_version_of_content_alone_says_nothing_of_commits(tmp_path: Path) -> None:
+    repository = committed(services(tmp_path))
+    edit(repository, "return amount", "return amount + 1")
+    assert notes(repository.doit()) == []

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -205,8 +207,15 @@ def test_a_variable_is_told_by_its_digest_and_never_by_its_value(fraud: Reposito
 @pytest.mark.parametrize(
     ("old", "new", "step", "reason", "before", "after"),
     [
-        ("[images.refs]", '[flyte]\nproject = "risk"\n[images.refs]', "serialize", "project", "flytesnacks", "risk"),
-        ("image:1", "image:2", "images", "`base` of refs", "image:1", "image:2"),
+        (
+            "[images.refs]",
+            '[flyte]\nproject = "risk"\n[images.refs]',
+            "serialize",
+            "`project` in [flyte]",
+            "flytesnacks",
+            "risk",
+        ),
+        ("image:1", "image:2", "images", "`refs.base` in [images]", "image:1", "image:2"),
     ],
 )
 def test_a_setting_is_told_by_its_name_and_digests(
@@ -227,6 +236,52 @@ def test_a_package_of_another_version_is_named(fraud: Repository) -> None:
     assert said == expected(
         fraud, discover=["runs: installed distributions changed: other 1.0 -> 1.1", "was 1.0, is 1.1"]
     )
+
+
+def test_another_version_of_the_sdk_is_named(fraud: Repository) -> None:
+    now = metadata.version("flyte")
+    record = fraud.write("venv/site-packages/flyte-99.0.dist-info/RECORD", "")
+    try:
+        said = why(fraud, "discover:fraud")
+    finally:
+        shutil.rmtree(record.parent)
+    reason = f"runs: installed distributions changed: flyte {now} -> 99.0"
+    assert said == expected(fraud, "discover", discover=[reason, f"was {now}, is 99.0"])
+
+
+def test_an_executable_bit_is_told_with_the_imports_that_lead_to_the_file(fraud: Repository) -> None:
+    (fraud.folder / "shared/limits.py").chmod(0o755)
+    content = short("LIMIT = 1\n")
+    chain = "fraud.py -> shared/rules.py -> shared/limits.py"
+    reason = "runs: shared/limits.py changed its executable bit"
+    assert why(fraud, "deploy:fraud") == expected(fraud, bundle=[reason, chain, f"was {content}:-, is {content}:x"])
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ('copy_style = "all"', "`copy_style` in [targets.fraud] changed"),
+        ('version = "v1"', "`version` in [targets.fraud] changed"),
+        ('version = "{content}-{env:STAGE}"', "`version` in [targets.fraud] changed, or what fills it"),
+        ('exclude = ["x"]', "`exclude` in [targets.fraud] changed"),
+    ],
+)
+def test_a_key_of_the_target_is_told_as_it_is_written(fraud: Repository, key: str, reason: str) -> None:
+    fraud.write("deploy.toml", fraud.read("deploy.toml").replace("pass_env", f"{key}\npass_env"))
+    assert f"runs: {reason}\n            was " in why(fraud, "deploy:fraud")
+
+
+def test_a_result_that_is_gone_from_the_state_is_named(fraud: Repository) -> None:
+    bundles, away = fraud.folder / ".flyte-build/bundles", fraud.folder / ".flyte-build/away"
+    (archive,) = bundles.iterdir()
+    before = digest.of_bytes(archive.read_bytes())[:12]
+    bundles.rename(away)
+    try:
+        said = why(fraud, "deploy:fraud")
+    finally:
+        away.rename(bundles)
+    reason = f"runs: its result bundles/{archive.name} is gone"
+    assert said == expected(fraud, bundle=[reason, f"was {before}, is nothing"])
 
 
 def test_of_a_single_step_only_what_it_needs_is_told(fraud: Repository) -> None:
@@ -347,6 +402,10 @@ def test_a_run_and_a_plan_give_the_same_cause(tmp_path: Path) -> None:
     # The plan has brought discovery and bundle up to date: the bundle's receipt tells why there is another to send.
     bits = {side: f"{told['cause'][side]}:-" for side in ("old", "new")}
     assert (planned["reason"], planned["cause"]) == (told["reason"], {**told["cause"], **bits})
+    assert repository.doit("plan").out.splitlines()[1:3] == [
+        "  because   fraud.py -> limits.py",
+        f"  because   was {short('LIMIT = 1' + chr(10))}:-, is {short('LIMIT = 2' + chr(10))}:-",
+    ]
     events = repository.doit("output=jsonl").events
     started = next(event for event in events if event["event"] == "started")
     assert (started["step"], started["cause"]) == ("upload", planned["cause"])

@@ -177,7 +177,7 @@ def discovery(text: str = "arg", image: str = "image:1") -> Discovery:
     )
     second = EnvironmentDraft(name="b", image=fixed, depends_on=("a",), tasks=(draft("b.x", ""),), file="")
     empty = EnvironmentDraft(name="c", image=fixed, depends_on=("b",), tasks=(), file="")
-    return Discovery(environments=(first, second, empty), selected=("c",), loaded_files=())
+    return Discovery(environments=(first, second, empty), loaded_files=())
 
 
 def test_a_discovery_is_bound_in_waves_and_an_environment_without_tasks_is_none() -> None:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from flyte_build import git
 from flyte_build.git import Checkout, as_https, checkout, commit, tag
 
 
@@ -40,3 +43,22 @@ def test_a_file_outside_the_checkout_gets_no_link() -> None:
 
 def test_a_folder_without_git_has_no_commit_tag_or_checkout(tmp_path: Path) -> None:
     assert (commit(tmp_path), tag(tmp_path), checkout(tmp_path)) == ("", "", None)
+
+
+def test_threads_that_ask_at_once_share_one_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "bin/git"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\necho asked >> {tmp_path}/calls\necho 0123abc\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    git.forget()
+    together = threading.Barrier(8)
+
+    def ask(_number: int) -> str:
+        together.wait()
+        return git.commit(tmp_path)
+
+    with ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(ask, range(8))) == {"0123abc"}
+    assert (tmp_path / "calls").read_text() == "asked\n"
+    git.forget()

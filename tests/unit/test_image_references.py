@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flyte_build.images.mirrors import pulled, redirected
+from flyte_build.images.mirrors import redirected
 from flyte_build.images.references import Reference, mirrored, parse
 
 MIRRORS = {"docker.io": "localhost:5000/hub", "ghcr.io": "localhost:5000/ghcr", "ghcr.io/acme": "acme.example/all/"}
@@ -70,12 +70,6 @@ FROM base
 """
 
 
-def test_every_image_that_a_dockerfile_pulls_is_found() -> None:
-    pulls = ("docker/dockerfile:1.10", "ghcr.io/astral-sh/uv:0.1", "python:3.11-slim", "ghcr.io/acme/tool:1", "alpine")
-    assert pulled(DOCKERFILE, {}) == pulls
-    assert pulled(DOCKERFILE, {"V": "3.9"})[2] == "python:3.9-slim"
-
-
 def test_every_image_that_a_dockerfile_pulls_is_taken_from_its_mirror() -> None:
     changed = [
         (old, new)
@@ -105,4 +99,9 @@ def test_a_dockerfile_that_is_none_is_left_for_the_builder_to_refuse(text: str) 
 
 def test_syntax_after_an_instruction_is_a_comment() -> None:
     text = "FROM quay.io/a\n# syntax=docker/dockerfile:1\n"
-    assert pulled(text, {}) == ("quay.io/a",)
+    assert redirected(text, {"docker.io": "localhost:5000/hub"}, {}) == text
+
+
+def test_a_build_argument_counts_in_the_name_of_a_base() -> None:
+    changed = redirected(DOCKERFILE, MIRRORS, {"V": "3.9"})
+    assert "FROM --platform=$BUILDPLATFORM localhost:5000/hub/library/python:3.9-slim AS base\n" in changed

@@ -118,6 +118,7 @@ def test_a_receipt_with_more_fields_in_its_key_is_stale(tmp_path: Path) -> None:
 
 IRRELEVANT = {
     Target: {
+        "origin": "is for messages",
         "load_timeout": "changes no result",
         "hermetic": "forbids what makes a target load in every run, where it is looked at again",
     },

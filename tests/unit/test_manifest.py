@@ -15,10 +15,11 @@ import tomli
 from flyte_build import errors
 from flyte_build.manifest import Manifest, json_schema, parse_manifest, read_manifest
 from flyte_build.manifest_tables import FlyteTable, ImagesTable, TargetTable
-from flyte_build.model import BackendSettings, ImageSettings, StoreSettings, Target
+from flyte_build.model import BackendSettings, ImageSettings, Origin, StoreSettings, Target
 
 PROJECT = Path(__file__).parents[2]
 ALL = 'path = "hello.py"\nall = true\n'
+MANY = Origin(table="[targets.services]", for_each=True)
 HELLO = f"[targets.hello]\n{ALL}"
 
 WHOLE = """\
@@ -106,6 +107,7 @@ def test_every_key_reaches_the_manifest(repository: Path) -> None:
         "fraud": Target(
             name="fraud",
             path="services/fraud/workflow.py",
+            origin=Origin(table="[targets.fraud]"),
             environments=("env",),
             root_dir="services/fraud",
             include=("services/fraud/sql/*.sql",),
@@ -114,14 +116,16 @@ def test_every_key_reaches_the_manifest(repository: Path) -> None:
             skip_apps=True,
             max_bundle_size=200_000_000,
         ),
-        "services/churn": Target(name="services/churn", path="services/churn/workflow.py", all=True),
-        "services/fraud": Target(name="services/fraud", path="services/fraud/workflow.py", all=True),
+        "services/churn": Target(name="services/churn", path="services/churn/workflow.py", origin=MANY, all=True),
+        "services/fraud": Target(name="services/fraud", path="services/fraud/workflow.py", origin=MANY, all=True),
     }
 
 
 def test_the_defaults_are_those_of_the_model(repository: Path) -> None:
     manifest = parse(repository, HELLO)
-    assert manifest.targets == {"hello": Target(name="hello", path="hello.py", all=True)}
+    assert manifest.targets == {
+        "hello": Target(name="hello", path="hello.py", origin=Origin(table="[targets.hello]"), all=True)
+    }
     assert manifest.backend == BackendSettings()
     assert manifest.images == ImageSettings()
     assert manifest.store == StoreSettings(url=f"file://{repository}/.flyte-build/store")
@@ -166,6 +170,7 @@ exclude = ["**/{name}_test.py"]
         "services/fraud": Target(
             name="services/fraud",
             path="services/fraud/workflow.py",
+            origin=MANY,
             environments=("fraud_env",),
             root_dir="services/fraud",
             include=("services/fraud/sql/*.sql",),
@@ -617,12 +622,30 @@ def test_a_problem_is_placed_in_the_profile_that_causes_it(repository: Path) -> 
     ]
 
 
-def test_a_target_that_only_a_profile_has_must_be_whole(repository: Path) -> None:
-    text = f"{HELLO}[profiles.prod.targets.extra]\nall = true\n"
-    assert problems(repository, text, profile="prod") == [
-        'deploy.toml:4: [profiles.prod.targets.extra]: `path` is missing; write for example `path = "hello.py"`'
+@pytest.mark.parametrize("profile", [{}, {"profile": "prod"}, {"profile": "dev"}], ids=["none", "it", "another"])
+def test_a_target_that_only_a_profile_has_must_be_whole(profile: dict[str, str], repository: Path) -> None:
+    text = f"{HELLO}[profiles.prod.targets.extra]\nall = true\n[profiles.dev]\n"
+    assert problems(repository, text, **profile) == [
+        "deploy.toml:4: [profiles.prod.targets.extra]: no target `extra`; correct the name (known: `hello`), "
+        "or write a `path` for a target that only this profile has"
     ]
-    assert list(parse(repository, text).targets) == ["hello"]
+    whole = text.replace("extra]", 'extra]\npath = "hello.py"')
+    assert list(parse(repository, whole).targets) == ["hello"]
+    assert list(parse(repository, whole, profile="prod").targets) == ["hello", "extra"]
+
+
+def test_a_key_that_counts_from_elsewhere_is_known_to(repository: Path) -> None:
+    over, only = "[profiles.prod.targets.hello]", "[profiles.prod.targets.extra]"
+    text = f'{HELLO}{over}\npass_env = []\n{only}\npath = "hello.py"\nall = true\n'
+    found = parse(repository, text, profile="prod", version="v1").targets
+    places = {key: found["hello"].place(key) for key in ("", "pass_env", "version", "include")}
+    assert places == {
+        "": "[targets.hello]",
+        "pass_env": "[profiles.prod.targets.hello] pass_env",
+        "version": "command line: version",
+        "include": "[targets.hello] include",
+    }
+    assert found["extra"].place("include") == "[profiles.prod.targets.extra] include"
 
 
 def test_a_profile_that_adds_a_second_selection_is_told_so(repository: Path) -> None:

@@ -1,42 +1,21 @@
-"""Events -> terminal or JSON lines. The only printer.
-
-Talk goes to standard error, data (`output=jsonl`, plans) to standard output. On a terminal there is one line that
-tells what is running and is written over; elsewhere each step that runs has a line of its own.
-"""
+"""What happens in a run, collected from what doit tells a reporter, and told target by target in the order of steps."""
 
 from __future__ import annotations
 
-import os
-import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TextIO
 
-import msgspec
+from flyte_build.report.lines import InOrder, plan_text
+from flyte_build.report.writers import JsonLines, Text
 
 STEP_ORDER = ("discover", "images", "bundle", "upload", "serialize", "deploy")
 _STATUSES = ("done", "unchanged", "fresh", "failed", "ignored", "unfinished")
 _PLAN = "plan:"
 OWN_TASKS = ("plan", "check", "serve", "cache")
 """Tasks of ours that tell the user themselves what they do."""
-_BUILD_STEP = re.compile(r"#\d+ \[|building at ")
-_CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x1f]")
-"""What a build prints to move a cursor or to colour, which would spoil the one line."""
-_COLOURS = {
-    "fresh": "32",
-    "done": "36",
-    "unchanged": "32",
-    "failed": "31",
-    "blocked": "33",
-    "ignored": "33",
-    "note": "33",
-    "dim": "2",
-}
-
-
-# --- events, collected from what doit tells a reporter
 
 
 class _Target:
@@ -94,20 +73,22 @@ class Reporter:
     _output = "text"
 
     def __init__(self, outstream: TextIO, options: Mapping[str, Any]) -> None:  # noqa: ARG002 doit's signature
-        self._writer: _Text | _JsonLines = _Text(sys.stderr)
+        self._writer: Text | JsonLines = Text(sys.stderr)
         self._targets: dict[str, _Target] = {}
         self._failures: list[dict[str, Any]] = []
         self._errors: list[str] = []
         self._started = time.perf_counter()
         self._planning = False
-        self._plans = _InOrder(())
+        self._plans = InOrder(())
         self._telling = threading.Lock()
         self.reused: dict[str, str] = {}
         """Target -> what of it came from elsewhere, and whence."""
+        self.notes: Mapping[str, tuple[str, ...]] = {}
+        """Target -> what is to be said of its version that came from elsewhere."""
 
     def initialize(self, tasks: Mapping[str, Any], selected_tasks: list[str]) -> None:
         self._planning = any(name.partition(":")[0] == "plan" for name in selected_tasks)
-        self._plans = _InOrder(name for name in selected_tasks if name.startswith(_PLAN))
+        self._plans = InOrder(name for name in selected_tasks if name.startswith(_PLAN))
         for name in _needed(tasks, selected_tasks):
             step, target = _split(name)
             if target:
@@ -209,10 +190,12 @@ class Reporter:
             self._writer.write(event)
         return event
 
-    def _origin(self, task: Any) -> dict[str, str]:
+    def _origin(self, task: Any) -> dict[str, Any]:
         """What is to be said of a step that has nothing to do, because of what was done elsewhere."""
-        _, target = _split(task.name)
-        return {"reason": self.reused[target]} if target in self.reused else {}
+        step, target = _split(task.name)
+        reason = {"reason": self.reused[target]} if target in self.reused else {}
+        notes = self.notes.get(target) if step == STEP_ORDER[-1] else None
+        return {**reason, "notes": notes} if notes else reason
 
     def _step(self, name: str, event: dict[str, Any]) -> None:
         """Tell what happened to a step, after all that happened to earlier steps of the target."""
@@ -254,7 +237,7 @@ class JsonReporter(Reporter):
 
     def __init__(self, outstream: TextIO, options: Mapping[str, Any]) -> None:
         super().__init__(outstream, options)
-        self._writer = _JsonLines(outstream)
+        self._writer = JsonLines(outstream)
 
 
 def _needed(tasks: Mapping[str, Any], selected: list[str]) -> Iterator[str]:
@@ -287,216 +270,3 @@ def _cause(task: Any) -> Any:
 def _words(fail: Any) -> str:
     """The failure's own words; a bug's with its traceback."""
     return str(fail.message if not fail.traceback else fail.get_msg()).rstrip()
-
-
-# --- writers
-
-
-class _JsonLines:
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
-
-    def write(self, event: Mapping[str, Any]) -> None:
-        self._out.write(msgspec.json.encode(event, order="sorted").decode() + "\n")
-        self._out.flush()
-
-
-class _Text:
-    def __init__(self, err: TextIO) -> None:
-        self._err = err
-        self._live = err.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
-
-    def write(self, event: Mapping[str, Any]) -> None:
-        show = getattr(self, f"_{event['event']}", None)
-        if show is not None:
-            show(**{name: value for name, value in event.items() if name != "event"})
-
-    def _started(self, step: str, target: str, reason: str, **_fields: Any) -> None:
-        self._running(f"{step:<10}{target}{f'  ({reason})' if reason else ''}")
-
-    def _running(self, line: str) -> None:
-        if self._live:
-            width = _terminal_width()
-            shown = _CONTROLS.sub("", line)[: width - 1]
-            self._err.write(f"\r\x1b[2K{self._paint('dim', shown)}")
-        else:
-            self._err.write(f"{line}\n")
-        self._err.flush()
-
-    def _progress(self, step: str, target: str, image: str, line: str) -> None:
-        """On a terminal the newest line; elsewhere, where nothing is written over, the steps of a build alone.
-
-        Each line names its image, without registry and tag: several are built at the same time.
-        """
-        if self._live or _BUILD_STEP.match(line):
-            name = image.rpartition("/")[2].partition(":")[0]
-            self._running(f"{step:<10}{target}  {name}: {line}")
-
-    def _waiting(self, holder: str, **_fields: Any) -> None:
-        self._line(waiting_text(holder))
-
-    def _finished(self, status: str, step: str, target: str, **fields: Any) -> None:
-        for note in fields.get("notes", ()):
-            self._line(f"{self._paint('note', 'note')}      {target}: {note}")
-        if status == "ignored":
-            self._line(f"{self._paint('ignored', 'ignored')}   {step}:{target}")
-
-    def _target(
-        self, target: str, status: str, step: str, *, summary: str, reason: str, seconds: float, **_fields: Any
-    ) -> None:
-        word = {"done": "deployed" if step == "deploy" else step}.get(status, status)
-        what = f"at {step}" if status == "failed" else summary
-        ran = status in ("done", "unchanged")
-        why = f"({reason})" if reason and (ran or status == "fresh") else ""
-        took = f"{seconds:.1f} s" if ran else ""
-        details = "  ".join(part for part in (what, why, took) if part)
-        self._line(f"{self._paint(status, f'{word:<10}')}{target}{f'  {details}' if details else ''}")
-
-    def _summary(self, targets: int, seconds: float, **counts: int) -> None:
-        parts = [f"{count} {word}" for word, count in counts.items() if count]
-        self._line(f"{targets} target{'s' if targets != 1 else ''}: {', '.join(parts)}  {seconds:.1f} s")
-
-    def _failure(self, step: str, target: str, message: str, **_fields: Any) -> None:
-        name = f"{step}:{target}" if target else step
-        self._line(f"\n{self._paint('failed', 'FAILED')} {name}\n{message}")
-
-    def _warning(self, message: str) -> None:
-        self._line(f"{self._paint('note', 'warning')}   {message}")
-
-    def _error(self, message: str) -> None:
-        self._line(f"{self._paint('failed', 'ERROR')} {message}")
-
-    def _line(self, text: str) -> None:
-        self._err.write(f"\r\x1b[2K{text}\n" if self._live else f"{text}\n")
-        self._err.flush()
-
-    def _paint(self, role: str, text: str) -> str:
-        return f"\x1b[{_COLOURS[role]}m{text}\x1b[0m" if self._live and role in _COLOURS else text
-
-
-def _terminal_width() -> int:
-    try:
-        return os.get_terminal_size(2).columns or 80
-    except OSError:
-        return 80
-
-
-# --- single lines
-
-
-def say(line: str) -> None:
-    """One line of talk."""
-    sys.stderr.write(f"{line}\n")
-
-
-def tell(line: str) -> None:
-    """One line of data."""
-    sys.stdout.write(f"{line}\n")
-
-
-def say_at_once(line: str) -> None:
-    """One line of talk, past what doit keeps back until an action has ended."""
-    if sys.__stderr__ is not None:
-        sys.__stderr__.write(f"{line}\n")
-        sys.__stderr__.flush()
-
-
-def waiting_text(holder: str) -> str:
-    return f"waiting for {holder}; `wait=false` fails at once instead"
-
-
-def progress_writer(output: str) -> Callable[[Any], None]:
-    """What to tell each `Progress` of a running step."""
-    writer: _Text | _JsonLines = _JsonLines(sys.stdout) if output == "jsonl" else _Text(sys.stderr)
-
-    def show(progress: Any) -> None:
-        writer.write({"event": "progress", **msgspec.structs.asdict(progress)})
-
-    return show
-
-
-def plan_text(plan: Mapping[str, Any], output: str) -> str:
-    """What a deploy would do to one target."""
-    if output == "jsonl":
-        return msgspec.json.encode({"event": "plan", **plan}, order="sorted").decode()
-    return _plan_text(plan)
-
-
-class _InOrder:
-    """Data that is told in the order of the selection, whichever is there first."""
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self._awaited = list(names)
-        self._there: dict[str, str] = {}
-
-    def put(self, name: str, text: str) -> None:
-        """`text` is empty when there will be none."""
-        self._there[name] = text
-        while self._awaited and self._awaited[0] in self._there:
-            self._tell(self._awaited.pop(0))
-
-    def end(self) -> None:
-        """Tell what still waits for something before it, in a run that was interrupted."""
-        for name in self._awaited:
-            self._tell(name)
-
-    def _tell(self, name: str) -> None:
-        text = self._there.get(name)
-        if text:
-            tell(text)
-
-
-def check_line(target: str, output: str) -> None:
-    """A target that passed."""
-    if output == "jsonl":
-        tell(msgspec.json.encode({"event": "check", "status": "same", "target": target}, order="sorted").decode())
-    else:
-        tell(f"{target}: declares the same, loaded twice")
-
-
-def _plan_text(plan: Mapping[str, Any]) -> str:
-    if not plan["register"]:
-        return f"{plan['target']}: fresh, version {plan['deployed_version']}"
-    count = len(plan["register"])
-    now = f" (now {plan['deployed_version']})" if plan["deployed_version"] else ""
-    lines = [
-        f"{plan['target']}: would register {count} task{'s' if count != 1 else ''} "
-        f"as version {plan['version']}{now}: {plan['reason']}"
-    ]
-    if plan["upload"]:
-        files = plan["bundle_files"]
-        lines.append(
-            f"  upload    {plan['upload']}: {files} file{'s' if files != 1 else ''}, {plan['bundle_size']:,} bytes, "
-            f"{plan['archive_size']:,} compressed"
-        )
-    for environment, uri in plan["images"].items():
-        about = f": {plan['builds'][uri]}" if uri in plan["builds"] else ""
-        lines.append(f"  image     {environment}: {uri}{about}")
-    lines += [f"  register  {name}" for name in plan["register"]]
-    return "\n".join(lines)
-
-
-def cache_lines(usage: Mapping[str, Any], output: str) -> None:
-    """What the shared cache holds, and what it gave to the last runs."""
-    if output == "jsonl":
-        tell(msgspec.json.encode({"event": "cache", **usage}, order="sorted").decode())
-    else:
-        tell(_cache_text(usage))
-
-
-def _cache_text(usage: Mapping[str, Any]) -> str:
-    lines = [f"{usage['url']}{', read only' if usage['read_only'] else ''}"]
-    if usage["pruned"] is not None:
-        lines.append(f"  removed   {_held(usage['pruned'])}")
-    lines += [f"  {kind:<10}{_held(held)}" for kind, held in usage["holds"].items()]
-    for run in usage["runs"]:
-        when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(run["started"]))
-        missed = run["looked_up"] - run["whole"] - run["part"]
-        counts = f"{run['whole'] + run['part']} hits, {run['part']} of discovery only, {missed} misses"
-        traffic = f"read {run['received']:,} bytes, wrote {run['written']} objects, {run['sent']:,} bytes"
-        lines.append(f"  {when}  {counts}; {traffic}{'; ' + run['trouble'] if run['trouble'] else ''}")
-    return "\n".join(lines)
-
-
-def _held(held: Mapping[str, int]) -> str:
-    return f"{held['objects']} object{'s' if held['objects'] != 1 else ''}, {held['size']:,} bytes"
