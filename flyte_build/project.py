@@ -143,6 +143,13 @@ class Project:
             self._said.add(matter)
         return news
 
+    @functools.cached_property
+    def place_of_store(self) -> dict[str, str]:
+        """What leads the store's client elsewhere under the same URL: setting -> value."""
+        from flyte_build.store.place import redirections
+
+        return redirections(self.manifest.store, self.environ)
+
     @property
     def installed_distributions(self) -> str:
         """Digest of what `installed` tells."""

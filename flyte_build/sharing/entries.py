@@ -29,8 +29,6 @@ QUESTIONS, LOCAL, DEPLOYED, USED = (f"{FORMAT}/{kind}" for kind in ("questions",
 KINDS = ("questions", "local", "deployed", "used")
 TRACED = ("discover", "bundle")
 """Steps that look at the world."""
-_REDIRECTIONS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ENDPOINT")
-"""Environment variables by which a store's URL means another place."""
 _OUTPUT = re.compile(r"(objects/[0-9a-f]{32}|bundles/[0-9a-f]{32}\.tar\.gz)")
 
 
@@ -111,9 +109,10 @@ def place_key(project: Project, target: Target) -> bytes:
     """
     store, backend = project.manifest.store, project.manifest.backend
     version = versions.fill(target, project.folder, project.environ)
-    redirected = [project.environ.get(name, "") for name in _REDIRECTIONS]
-    machine = machine_of(backend.endpoint, store.endpoint_url, *redirected)
-    parts = (backend.endpoint, backend.project, backend.domain, backend.org, version, machine, *redirected)
+    redirected = project.place_of_store
+    machine = machine_of(backend.endpoint, store.endpoint_url, *redirected.values())
+    named = [part for pair in redirected.items() for part in pair]
+    parts = (backend.endpoint, backend.project, backend.domain, backend.org, version, machine, *named)
     return derived("place", store.json(), *(part.encode() for part in parts))
 
 

@@ -22,6 +22,8 @@ class Key(Value, frozen=True):
     bundle: str
     """Digest; empty when there is no bundle."""
     store: StoreSettings
+    place: dict[str, str] = {}
+    """Where variables and files of the store's client lead it, as far as the settings leave that open."""
     endpoint: str = ""
     project: str = ""
     domain: str = ""
@@ -32,7 +34,7 @@ def key(project: Project, target: Target) -> Key:
     store, backend = project.manifest.store, project.manifest.backend
     digest = project.result(target.name, bundle.NAME, bundle.Result).digest
     if store.url != "backend":
-        return Key(format=FORMAT, bundle=digest, store=store)
+        return Key(format=FORMAT, bundle=digest, store=store, place=project.place_of_store)
     return Key(
         format=FORMAT,
         bundle=digest,
