@@ -145,7 +145,7 @@ def run(project: Project, target: Target, step: str) -> Done:
     outcome = STEPS[step].run(project, target)
     receipt = Receipt(
         format=receipts.FORMAT,
-        key=msgspec.Raw(key.json()),
+        key=msgspec.Raw((outcome.key or key).json()),
         result=msgspec.Raw(outcome.result.json()),
         trace=outcome.trace,
         outputs=outcome.outputs,

@@ -37,6 +37,25 @@ PATH_FILES = (".pth", ".egg-link")
 MODULES = (".py", ".so", ".pyd")
 
 
+_DISTRIBUTION = (".dist-info", ".egg-info")
+
+
+def _folders_of_installed() -> list[str]:
+    return [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+
+
+def _marks_of_installed() -> list[tuple[str, int, int]]:
+    """What no installer can put back: inodes of folders and of lists of paths, and when those were last changed."""
+    marks = []
+    for folder in _folders_of_installed():
+        with contextlib.suppress(OSError):
+            lists = [name for name in os.listdir(folder) if name.endswith(PATH_FILES)]
+            for path in (folder, *(os.path.join(folder, name) for name in sorted(lists))):
+                found = os.stat(path, follow_symlinks=False)
+                marks.append((path, found.st_ino, found.st_ctime_ns))
+    return marks
+
+
 def _variant(manifest: Manifest, variables: Mapping[str, str]) -> str:
     """What makes this run another way of deploying the same targets: each way has receipts of its own."""
     file = Path(manifest.file).name
@@ -69,6 +88,7 @@ class Project:
         self._worlds: dict[tuple[str, ...], World] = {}
         self._places: dict[str, str] = {}
         self._said: set[str] = set()
+        self._marks: list[tuple[str, int, int]] = []
         self._receipts: dict[str, tuple[tuple[int, int], Receipt | Lost]] = {}
 
     @contextlib.contextmanager
@@ -85,7 +105,10 @@ class Project:
             waiting(holder)
             self.index.save()
             self.index = FileIndex(self.state.index)
-            self._worlds.clear()
+            for known in (self._worlds, self._resolved, self._places):
+                known.clear()
+            for name in ("installed", "installed_distributions", "place_of_store"):
+                self.__dict__.pop(name, None)
 
         with contextlib.suppress(StateUnwritable):  # the first step that writes there tells it
             self.state.create()
@@ -165,15 +188,20 @@ class Project:
         """Both, found once, though threads of the run ask at the same time."""
         with self._opening:
             if self._installed is None:
-                folders = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
-                pairs = tuple(pair for folder in folders for pair in self._installed_in(folder))
+                self._marks = _marks_of_installed()
+                pairs = tuple(pair for folder in _folders_of_installed() for pair in self._installed_in(folder))
                 self._installed = pairs, digest.of_parts("distributions", [part for pair in pairs for part in pair])
             return self._installed
+
+    @property
+    def is_as_installed(self) -> bool:
+        """Whether nothing was installed or removed since `installed` was looked at, not even to and fro."""
+        return _marks_of_installed() == self._marks
 
     def _installed_in(self, folder: str) -> Iterator[tuple[str, str]]:
         for entry in self.index.listing(folder) or ():
             name = entry.partition("/")[0]
-            if name.endswith((".dist-info", ".egg-info")):
+            if name.endswith(_DISTRIBUTION):
                 yield entry, self.index.digest(f"{folder}/{name}/RECORD")
             elif name.endswith((*PATH_FILES, *MODULES)):  # a module there may belong to no distribution
                 yield entry, self.index.digest(f"{folder}/{name}")

@@ -13,6 +13,8 @@ class Outcome(Value, frozen=True):
     """What a run of a step leaves: its result, what that depends on, and a few words for the user."""
 
     result: Value
+    key: Value | None = None
+    """Kept instead of the key from before the work, where that no longer says what the result was made from."""
     trace: Trace = Trace()
     outputs: dict[str, str] = {}
     """Path below the state folder -> digest."""

@@ -132,6 +132,7 @@ def run(project: Project, target: Target) -> Outcome:
             tasks=tasks,
             sdk=_sdk_version(),
         ),
+        key=None if project.is_as_installed else _unsettled(key(project, target)),
         trace=_join(loaded.trace, walked),
         outputs={f"objects/{content}": content for content in (kept, *_contexts(discovery))},
         summary=f"{tasks} task{'s' if tasks != 1 else ''} in {len(discovery.environments)} environment"
@@ -146,6 +147,11 @@ def _sdk_version() -> str:
     from importlib import metadata
 
     return metadata.version("flyte")
+
+
+def _unsettled(key: Key) -> Key:
+    """A key that no run has: what was loaded may be of before or of after something was installed."""
+    return msgspec.structs.replace(key, installed_distributions="")
 
 
 def _contexts(discovery: Discovery) -> Iterable[str]:

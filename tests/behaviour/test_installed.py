@@ -1,0 +1,85 @@
+"""What is installed while a deploy is under way: nothing that was loaded with it is taken for made without it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.checkout import Checkout
+from tests.repository import Repository, small
+
+WORKFLOW = """
+    import os
+    import time
+
+    import flyte
+
+    if os.path.exists("wait"):
+        open("waiting", "w").close()
+        while os.path.exists("wait"):
+            time.sleep(0.01)
+    import acme
+
+    if os.path.exists("stay"):
+        open("loaded", "w").close()
+        while os.path.exists("stay"):
+            time.sleep(0.01)
+    env = flyte.TaskEnvironment(name="fraud", env_vars={"ACME": acme.VERSION})
+
+
+    @env.task
+    async def score(amount: int) -> int:
+        return amount + 1
+"""
+
+
+def install(repository: Repository, version: str) -> None:
+    site = repository.folder / "lib/site-packages"
+    for old in site.glob("acme-*"):
+        shutil.rmtree(old)
+    repository.write("lib/site-packages/acme.py", f'VERSION = "{version}"\n')
+    repository.write(f"lib/site-packages/acme-{version}.dist-info/RECORD", f"acme.py,sha256={version},16\n")
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    made = small(tmp_path, fraud_py=WORKFLOW)
+    made.environ["PYTHONPATH"] = str(tmp_path / "lib/site-packages")
+    install(made, "1.0")
+    return made
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def deployed_version(repository: Repository) -> str:
+    (spec,) = Checkout(repository.folder).registered("fraud").values()
+    return next(version for version in ("1.0", "2.0") if version.encode() in spec)
+
+
+@pytest.mark.parametrize("afterwards", ["1.0", "2.0"])
+def test_a_package_installed_while_the_code_is_about_to_load_leaves_nothing_stale(
+    repository: Repository, afterwards: str
+) -> None:
+    for name in ("wait", "stay"):
+        repository.write(name, "")
+    process = repository.start("deploy")
+    wait_for(repository.folder / "waiting", process)
+    install(repository, "2.0")
+    (repository.folder / "wait").unlink()
+    wait_for(repository.folder / "loaded", process)
+    install(repository, afterwards)
+    (repository.folder / "stay").unlink()
+    assert process.wait(60) == 0
+    assert "discover  fraud  (installed distributions changed)\n" in repository.doit("deploy").err
+    assert deployed_version(repository) == afterwards
+    assert "1 fresh" in repository.doit("deploy").err
