@@ -12,7 +12,7 @@ import msgspec
 
 from flyte_build import causes, git
 from flyte_build.errors import StepNotDone
-from flyte_build.model import Cause, Fresh, Stale, Target, Value, Verdict
+from flyte_build.model import Cause, Stale, Target, Value, Verdict
 from flyte_build.state import receipts
 from flyte_build.state.folder import unwritable, write_atomically
 from flyte_build.state.receipts import Lost, Made, Receipt
@@ -88,7 +88,15 @@ def judge(project: Project, target: Target, step: str) -> Verdict:
             return Stale(reason=f"{need} was not done", cause=Cause(kind="need", name=need))
     key = STEPS[step].key(project, target)
     verdict = receipts.judge(key, receipt, project.world(target))
-    return verdict if isinstance(verdict, Fresh) else _with_cause(project, target, step, verdict)
+    if isinstance(verdict, Stale):
+        return _with_cause(project, target, step, verdict)
+    return (_lost(project, target, step) if receipt.trace.databases else None) or verdict
+
+
+def _lost(project: Project, target: Target, step: str) -> Stale | None:
+    """What a step has registered may be gone, though the database is there."""
+    why = project.lost_registrations.get(project.state.receipt_path(target.name, step))
+    return Stale(reason=why, cause=Cause(kind="path", name=why.partition(" ")[0])) if why else None
 
 
 def judge_with_needs(project: Project, target: Target, step: str) -> Verdict:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
 
 from flyte_build import git
 from flyte_build.errors import StateUnwritable
@@ -19,6 +22,7 @@ from flyte_build.state.files import FileIndex
 from flyte_build.state.folder import NAME, StateFolder
 from flyte_build.state.lock import Holder, lock_of
 from flyte_build.state.receipts import Lost, Receipt, World
+from flyte_build.state.sqlite_file import is_sealed, seal
 from flyte_build.state.variables import BASE_VARIABLES, FIXED_VARIABLES
 
 if TYPE_CHECKING:
@@ -35,8 +39,6 @@ WAYS = ("profile", "project", "domain")
 
 PATH_FILES = (".pth", ".egg-link")
 MODULES = (".py", ".so", ".pyd")
-
-
 _DISTRIBUTION = (".dist-info", ".egg-info")
 
 
@@ -107,7 +109,7 @@ class Project:
             self.index = FileIndex(self.state.index)
             for known in (self._worlds, self._resolved, self._places):
                 known.clear()
-            for name in ("installed", "installed_distributions", "place_of_store"):
+            for name in ("installed", "installed_distributions", "place_of_store", "lost_registrations"):
                 self.__dict__.pop(name, None)
 
         with contextlib.suppress(StateUnwritable):  # the first step that writes there tells it
@@ -207,6 +209,31 @@ class Project:
                 yield entry, self.index.digest(f"{folder}/{name}")
             elif name != "__pycache__":
                 yield entry, ""
+
+    @functools.cached_property
+    def lost_registrations(self) -> dict[str, str]:
+        """Receipt's path -> why, for those whose tasks the embedded control plane has no longer.
+
+        Looked at when that is not as a run has left it. Found in order by a run that works alone, it counts as left so.
+        """
+        from flyte_build.backend import CONTROL_PLANE
+
+        database = self.state.backend / CONTROL_PLANE
+        if is_sealed(str(database)):
+            return {}
+        from flyte_build.backend.standing import Registered, missing
+
+        wanted = {}
+        for path in self.state.root.glob("targets/*/deploy.json"):
+            receipt = receipts.load(path)
+            if isinstance(receipt, Receipt) and receipt.trace.databases:
+                with contextlib.suppress(msgspec.ValidationError):  # another version's, which is stale as it is
+                    wanted[str(path)] = msgspec.json.decode(receipt.result, type=Registered)
+        lost = missing(database, wanted)
+        if not lost and self.lock.is_held:
+            with contextlib.suppress(StateUnwritable):
+                seal(str(database))
+        return lost
 
     def receipt(self, target: str, step: str) -> Receipt | Lost:
         """The receipt of a step, read again only when it was written again."""

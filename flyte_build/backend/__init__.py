@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 FOLDER = "backend"
 """The folder of the embedded control plane, inside the state folder."""
 
+CONTROL_PLANE = "control-plane.sqlite"
+"""Its file there."""
+
 UPLOAD_LIFETIME = 3600.0
 """Seconds that a signed URL is asked for: the most that Flyte's own backend grants."""
 

@@ -12,14 +12,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from flyte_build.errors import EmbeddedBackendUnusable
+from flyte_build.backend import CONTROL_PLANE, rows
+from flyte_build.errors import EmbeddedBackendUnusable, StateUnwritable
 from flyte_build.state.folder import write_unless_there
-from flyte_build.state.sqlite_file import is_cut_off, is_whole
+from flyte_build.state.sqlite_file import begins_as_one, is_cut_off, is_sealed, is_whole, seal
 
-FILE = "control-plane.sqlite"
+FILE = CONTROL_PLANE
 IDENTITY = "identity"
 """The file beside it that says which control plane it is: one made in its place has another identity."""
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _BUSY_TIMEOUT = 30.0
 """Seconds to wait for another process's transaction."""
 
@@ -29,19 +30,26 @@ CREATE TABLE IF NOT EXISTS tasks (
     id INTEGER PRIMARY KEY,
     org TEXT NOT NULL, project TEXT NOT NULL, domain TEXT NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL,
     environment TEXT NOT NULL, short_name TEXT NOT NULL, short_description TEXT NOT NULL, entrypoint INTEGER NOT NULL,
-    spec BLOB NOT NULL, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL,
+    spec BLOB NOT NULL, digest TEXT NOT NULL, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL,
     UNIQUE (org, project, domain, name, version)
 );
 CREATE TABLE IF NOT EXISTS triggers (
     id INTEGER PRIMARY KEY,
     org TEXT NOT NULL, project TEXT NOT NULL, domain TEXT NOT NULL, task_name TEXT NOT NULL, name TEXT NOT NULL,
     task_version TEXT NOT NULL, revision INTEGER NOT NULL, active INTEGER NOT NULL,
-    spec BLOB NOT NULL, automation_spec BLOB NOT NULL,
+    spec BLOB NOT NULL, automation_spec BLOB NOT NULL, digest TEXT NOT NULL,
     deployed_at INTEGER NOT NULL, updated_at INTEGER NOT NULL, deleted_at INTEGER,
     UNIQUE (org, project, domain, task_name, name)
 );
 CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 """
+
+_FROM_1 = f"""
+ALTER TABLE tasks ADD COLUMN digest TEXT NOT NULL DEFAULT '';
+UPDATE tasks SET digest = {rows.TASK};
+ALTER TABLE triggers ADD COLUMN digest TEXT NOT NULL DEFAULT '';
+UPDATE triggers SET digest = {rows.TRIGGER}
+"""  # noqa: S608
 
 
 def now() -> int:
@@ -63,11 +71,16 @@ class Database:
         self._lock = threading.Lock()
         with self._translated():
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.set_aside = _set_aside(self.folder / FILE)
-            if not is_whole(str(self.folder / FILE)):  # whoever looks meanwhile must not take the new one for the old
+            path = self.folder / FILE
+            as_left = is_sealed(str(path))
+            self.set_aside = "" if as_left or _is_usable(path) else _set_aside(path)
+            new = not is_whole(str(path))
+            if new:  # whoever looks meanwhile must not take the new one for the old
                 (self.folder / IDENTITY).unlink(missing_ok=True)
-            self._connection = _open(self.folder / FILE)
+            self._connection = _open(path)
             self.secret = _secret(self._connection)
+            self._known = as_left or new
+            """Whether all that is in it got there through here."""
         self.identity = hashlib.sha256(b"identity" + self.secret).hexdigest().encode()
         write_unless_there(self.folder / IDENTITY, self.identity)
 
@@ -96,7 +109,11 @@ class Database:
                 self._connection.execute("COMMIT")
 
     def close(self) -> None:
+        """Leave it so that the next run needs not look what is in it, unless this one would have had to."""
         self._connection.close()
+        if self._known:
+            with contextlib.suppress(StateUnwritable):  # the next run looks
+                seal(str(self.folder / FILE))
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
@@ -106,14 +123,29 @@ class Database:
             raise EmbeddedBackendUnusable(path=str(self.folder), reason=str(error)) from error
 
 
-def _set_aside(path: Path) -> str:
-    """Move a file that was cut off out of the way, as whatever did that took it. Gives where it is; empty: it is whole.
+def _is_usable(path: Path) -> bool:
+    """Whether there is a whole control plane, or none. What never was one is left to `_open` to tell."""
+    log = path.with_name(f"{FILE}-wal")
+    if not log.exists() and is_cut_off(str(path)):  # with its log the file may be about to be written
+        return False
+    if not begins_as_one(str(path)) and not path.with_name(IDENTITY).exists():
+        return True
+    try:
+        with contextlib.closing(_open(path)) as connection:
+            return rows.is_sound(connection)
+    except sqlite3.DatabaseError as error:
+        if not rows.is_damage(error):
+            raise
+        return False
 
-    While its log is there SQLite itself knows better: the file may be about to be written.
-    """
-    if path.with_name(f"{FILE}-wal").exists() or not is_cut_off(str(path)):
-        return ""
+
+def _set_aside(path: Path) -> str:
+    """Move a damaged file out of the way, with its log, as whatever did that took it. Gives where it is."""
     kept = path.with_name(f"{FILE}.damaged")
+    path.with_name(f"{FILE}-shm").unlink(missing_ok=True)
+    kept.with_name(f"{kept.name}-wal").unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        path.with_name(f"{FILE}-wal").replace(kept.with_name(f"{kept.name}-wal"))
     path.replace(kept)
     return str(kept)
 
@@ -122,16 +154,29 @@ def _open(path: Path) -> sqlite3.Connection:
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # it holds the secret that signs upload URLs
     connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
     connection.row_factory = sqlite3.Row
-    _use_write_ahead_log(connection)
+    rows.prepare(connection)
+    try:
+        _use_write_ahead_log(connection)
+        _bring_up_to_date(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _bring_up_to_date(connection: sqlite3.Connection) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > _SCHEMA_VERSION:
-        raise sqlite3.DatabaseError(f"made by a newer flyte_build (schema {version}, this one knows {_SCHEMA_VERSION})")
-    if version < _SCHEMA_VERSION:
-        with _immediate(connection):
-            for statement in filter(str.strip, _SCHEMA.split(";")):
+        known = f"schema {version}, this one knows {_SCHEMA_VERSION}"
+        raise sqlite3.NotSupportedError(f"made by a newer flyte_build ({known})")
+    if version == _SCHEMA_VERSION:
+        return
+    with _immediate(connection):
+        (version,) = connection.execute("PRAGMA user_version").fetchone()  # another process may have been at it
+        for statement in filter(str.strip, (_FROM_1 if version == 1 else _SCHEMA).split(";")):
+            if version < _SCHEMA_VERSION:
                 connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-    return connection
+        connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
 
 
 def _use_write_ahead_log(connection: sqlite3.Connection) -> None:

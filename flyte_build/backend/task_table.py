@@ -34,12 +34,13 @@ _COLUMNS = {
 _NEWEST_FIRST = "created_at DESC, id DESC"
 _UPSERT = """
 INSERT INTO tasks (org, project, domain, name, version, environment, short_name, short_description, entrypoint, spec,
-                   created_at, updated_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                   created_at, updated_at, digest)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12,
+        row_digest(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?10))
 ON CONFLICT (org, project, domain, name, version) DO UPDATE SET
     environment = excluded.environment, short_name = excluded.short_name,
     short_description = excluded.short_description, entrypoint = excluded.entrypoint, spec = excluded.spec,
-    updated_at = excluded.updated_at
+    updated_at = excluded.updated_at, digest = excluded.digest
 """
 
 

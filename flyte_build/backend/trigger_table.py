@@ -30,11 +30,12 @@ _COLUMNS = {
 _THIS = "org = ? AND project = ? AND domain = ? AND task_name = ? AND name = ? AND deleted_at IS NULL"
 _UPSERT = """
 INSERT INTO triggers (org, project, domain, task_name, name, task_version, revision, active, spec, automation_spec,
-                      deployed_at, updated_at)
-VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?)
+                      deployed_at, updated_at, digest)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, ?7, ?8, ?9, ?10, ?11, row_digest(?1, ?2, ?3, ?4, ?5, ?6, ?8, ?9))
 ON CONFLICT (org, project, domain, task_name, name) DO UPDATE SET
     task_version = excluded.task_version, revision = revision + 1, spec = excluded.spec,
-    automation_spec = excluded.automation_spec, deployed_at = excluded.deployed_at, deleted_at = NULL,
+    automation_spec = excluded.automation_spec, digest = excluded.digest, deployed_at = excluded.deployed_at,
+    deleted_at = NULL,
     updated_at = CASE WHEN active <> excluded.active THEN excluded.updated_at ELSE updated_at END,
     active = excluded.active
 """

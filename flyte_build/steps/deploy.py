@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,7 +75,8 @@ def run(project: Project, target: Target) -> Outcome:
     # Between the look and the registration nobody else may register: targets of one run are deployed side by side.
     alone = exclusive(project.state.versions_lock) if explicit else contextlib.nullcontext()
     with alone, Journal(project.state.journal(target.name, NAME), now.json() + trace.json()) as journal:
-        waves = [[r for r in wave if r.name not in journal.done] for wave in registrations.waves]
+        done = _still_there(project, backend, registrations, journal.done)
+        waves = [[r for r in wave if r.name not in done] for wave in registrations.waves]
         if explicit:
             where = now.endpoint or "the embedded control plane"
             waves = [_not_there(wave, backend, lambda new: _taken(new, where, project, target)) for wave in waves]
@@ -111,6 +112,17 @@ def latest_note(project: Project, target: Target, result: Result, trace: Trace) 
     return latest.note(project, target, result.version, digest.of_parts("place", parts))
 
 
+def _still_there(
+    project: Project, backend: Backend, registrations: serialize.Registrations, journal: Collection[str]
+) -> set[str]:
+    """Of what an interrupted run has registered, what is there: a crash may have cut off a file."""
+    done = [r for wave in registrations.waves for r in wave if r.name in journal]
+    if not project.manifest.backend.embedded:
+        return {r.name for r in done}
+    found = backend.find_tasks([request(r).task_id for r in done])
+    return {r.name for r, there in zip(done, found, strict=True) if there is not None}
+
+
 def _backend(project: Project) -> Backend:
     if project.manifest.backend.embedded:
         from flyte_build.backend.database import IDENTITY
@@ -141,7 +153,7 @@ def _damage_note(project: Project, backend: Backend) -> tuple[str, ...]:
     assert isinstance(backend, EmbeddedBackend)
     kept, backend.set_aside = backend.set_aside, ""
     return (
-        (f"the embedded control plane was cut off; starting over, and keeping what is left as {kept}",) if kept else ()
+        (f"the embedded control plane was damaged; starting over, and keeping what is left as {kept}",) if kept else ()
     )
 
 

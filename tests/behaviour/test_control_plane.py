@@ -709,7 +709,7 @@ def test_a_file_of_a_newer_release_is_an_error(tmp_path: Path) -> None:
         connection.execute("PRAGMA user_version = 9")
     with pytest.raises(EmbeddedBackendUnusable) as caught:
         EmbeddedBackend(tmp_path)
-    reason = "made by a newer flyte_build (schema 9, this one knows 1)"
+    reason = "made by a newer flyte_build (schema 9, this one knows 2)"
     assert str(caught.value) == f"{tmp_path}: the embedded control plane cannot be used: {reason}; {MEND}"
 
 

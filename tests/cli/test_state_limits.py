@@ -111,7 +111,7 @@ def test_a_control_plane_that_was_cut_off_is_started_over_and_told_once(reposito
     ran = repository.doit("deploy")
     assert ran.code == 0
     assert "deploy    fraud  (.flyte-build/backend/control-plane.sqlite is damaged)\n" in ran.err
-    note = f"the embedded control plane was cut off; starting over, and keeping what is left as {path}.damaged"
+    note = f"the embedded control plane was damaged; starting over, and keeping what is left as {path}.damaged"
     assert ran.err.count(note) == 1
     assert "note" not in repository.doit("deploy").err
 
