@@ -6,18 +6,23 @@ seed, the files imported in the opposite order, and folders listed backwards.
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import shutil
-import tempfile
+import threading
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flyte_build.errors import LoadsElsewhereOnly, LoadsHereOnly, NotDeterministic, StepError
+from flyte_build import children
+from flyte_build.errors import CopyNotMade, LoadsElsewhereOnly, LoadsHereOnly, NotDeterministic, StepError
 from flyte_build.model import Discovery, EnvironmentDraft, ImageDraft, Target, TaskDraft
 from flyte_build.state.folder import NAME as STATE_FOLDER
 from flyte_build.steps import discover
 from flyte_build.steps.deploy import spec_differences
+from flyte_build.steps.workers import cores
 
 if TYPE_CHECKING:
     from flyte_build.project import Project
@@ -27,16 +32,15 @@ _SHOWN = 20
 
 
 def check(project: Project, target: Target) -> None:
-    """Load a target twice and compare.
+    """Load a target twice and compare. Nothing is kept.
 
     Raises:
         NotDeterministic: what the code declares depends on more than its files.
+        CopyNotMade: there is no room for another place.
         StepError: the code cannot be loaded.
     """
     here = _attempt(project, target, "")
-    with tempfile.TemporaryDirectory(prefix="flyte-build-check-") as scratch:
-        copy = os.path.join(os.path.realpath(scratch), "another", "place")
-        shutil.copytree(project.folder, copy, symlinks=True, ignore=_left_out, ignore_dangling_symlinks=True)
+    with _copies_of(project.folder).lent() as copy:
         there = _attempt(project, target, copy)
     if isinstance(here, StepError):
         raise here if isinstance(there, StepError) else LoadsElsewhereOnly(place=target.place(), reason=here.message)
@@ -53,6 +57,85 @@ def _attempt(project: Project, target: Target, elsewhere: str) -> Discovery | St
         return discover.load_again(project, target, elsewhere)
     except StepError as error:
         return error
+
+
+# --- another place
+
+
+_Marks = frozenset[tuple[object, ...]]
+
+
+class _Copies:
+    """Copies of a folder, as many as there are cores. One that a load has written to is not lent again."""
+
+    def __init__(self, source: Path) -> None:
+        self._source = source
+        self._slots = threading.BoundedSemaphore(cores())
+        self._free: list[tuple[str, _Marks]] = []
+        self._scratch = ExitStack()
+        atexit.register(self._scratch.close)
+
+    @contextmanager
+    def lent(self) -> Iterator[str]:
+        """A copy that nobody else has.
+
+        Raises:
+            CopyNotMade
+        """
+        with self._slots:
+            copy, marks = self._free.pop() if self._free else self._made()
+            yield copy
+            if _is_marked(copy, marks):
+                self._free.append((copy, marks))
+            else:
+                shutil.rmtree(copy, ignore_errors=True)
+
+    def _made(self) -> tuple[str, _Marks]:
+        scratch = ""
+        try:
+            scratch = self._scratch.enter_context(children.scratch("flyte-build-check-"))
+            copy = os.path.join(os.path.realpath(scratch), "another", "place")
+            shutil.copytree(self._source, copy, symlinks=True, ignore=_left_out, copy_function=_copy)
+            return copy, _marks(copy)
+        except (OSError, shutil.Error) as error:
+            raise _not_made(self._source, error) from error
+        except CopyNotMade:
+            shutil.rmtree(scratch, ignore_errors=True)  # others need the room
+            raise
+
+
+@functools.cache
+def _copies_of(folder: Path) -> _Copies:
+    """Those of this run."""
+    return _Copies(folder)
+
+
+def _copy(source: str, target: str) -> str:
+    """As `shutil.copy2`; the first failure ends it all."""
+    try:
+        return shutil.copy2(source, target, follow_symlinks=False)
+    except OSError as error:
+        raise _not_made(Path(source), error) from error
+
+
+def _not_made(source: Path, error: OSError) -> CopyNotMade:
+    return CopyNotMade(path=str(source), folder=children.scratch_root(), reason=error.strerror or str(error))
+
+
+def _is_marked(folder: str, marks: _Marks) -> bool:
+    try:
+        return _marks(folder) == marks
+    except OSError:
+        return False
+
+
+def _marks(folder: str) -> _Marks:
+    """Of all that is in a folder; whatever is written there changes them."""
+    found = [(folder, os.lstat(folder))]
+    for place, folders, files in os.walk(folder):
+        paths = (os.path.join(place, name) for name in (*folders, *files))
+        found += [(path, os.lstat(path)) for path in paths]
+    return frozenset((path, s.st_ino, s.st_size, s.st_mode, s.st_mtime_ns, s.st_ctime_ns) for path, s in found)
 
 
 def _left_out(folder: str, names: list[str]) -> Iterable[str]:

@@ -1,11 +1,16 @@
-"""Commands that run for a step, which may be in any thread, and end with this process, however it ends."""
+"""Commands that run for a step, and folders for it to work in, in any thread: neither outlives this process.
+
+Ctrl-C comes to the main thread, and that ends them all. Commands end even after `kill -9`.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 import weakref
 from collections.abc import Iterator
@@ -22,6 +27,7 @@ exit $status
 
 When that closes, which the system sees to even after `kill -9`, the watcher kills the command with itself.
 """
+_scratch: set[str] = set()
 
 
 class Children:
@@ -87,10 +93,36 @@ class Children:
 _groups: weakref.WeakSet[Children] = weakref.WeakSet()
 
 
+@contextlib.contextmanager
+def scratch(prefix: str) -> Iterator[str]:
+    """A new folder that is there in this block, and no longer than this process.
+
+    Raises:
+        OSError: there is no room, or no folder for temporary files.
+    """
+    folder = tempfile.mkdtemp(prefix=prefix)
+    _scratch.add(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        _scratch.discard(folder)
+
+
+def scratch_root() -> str:
+    """Where such folders are made; empty: nowhere."""
+    try:
+        return tempfile.gettempdir()
+    except OSError:
+        return ""
+
+
 def end_all() -> None:
-    """End all commands of this process, and do not wait for it."""
+    """End all commands of this process, do not wait for it, and remove the folders."""
     for group in tuple(_groups):
         group.end()
+    for folder in tuple(_scratch):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -165,6 +165,22 @@ class LoadsHereOnly(StepError):
         )
 
 
+class CopyNotMade(StepError):
+    """The folder cannot be copied, to be loaded in another place."""
+
+    path: str
+    """What was to be copied."""
+    folder: str
+    """Where to; empty: there is no folder for temporary files."""
+    reason: str
+
+    @property
+    def message(self) -> str:
+        where = self.folder or "a folder for temporary files, since there is none"
+        mend = "free some space, set TMPDIR to another folder, or make the file readable"
+        return f"{self.path}: cannot be copied to {where}: {self.reason}; {mend}"
+
+
 class LoadsElsewhereOnly(StepError):
     """Code fails where it is, and loads in a copy of the folder."""
 

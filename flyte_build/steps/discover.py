@@ -5,19 +5,20 @@ The only step in which code of the user's runs.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from flyte_build import causes, errors
+from flyte_build import causes, children, errors
 from flyte_build.model import CopyStyle, Discovery, Target, Value
 from flyte_build.state import digest
 from flyte_build.state.files import encodable
@@ -170,7 +171,7 @@ def load_again(project: Project, target: Target, elsewhere: str) -> Discovery:
         StepError: as `run`.
     """
     files, _ = python_files(project, target)
-    loaded = _load(project, target, files[::-1] if elsewhere else files, elsewhere)
+    loaded = _load(project, target, files[::-1] if elsewhere else files, elsewhere, keep=False)
     if loaded.failure is not None:
         raise loaded.failure.revive()
     assert loaded.discovery is not None
@@ -276,7 +277,10 @@ def _namer(project: Project, target: Target) -> Callable[[str], str]:
 # --- the worker
 
 
-def _load(project: Project, target: Target, files: tuple[str, ...], elsewhere: str = "") -> LoadResult:
+def _load(
+    project: Project, target: Target, files: tuple[str, ...], elsewhere: str = "", *, keep: bool = True
+) -> LoadResult:
+    """`keep`: put what images are built from into the state folder."""
     from flyte_build.worker.protocol import LoadRequest, LoadResult
 
     visible = project.visible_environ(target)
@@ -289,7 +293,7 @@ def _load(project: Project, target: Target, files: tuple[str, ...], elsewhere: s
             files=files,
             environ={name: os.fsencode(visible[name]) for name in target.pass_env if name in visible},
             hidden=tuple(sorted(name for name in project.environ if name not in visible and name == encodable(name))),
-            state=str(project.state.root),
+            state=str(project.state.root) if keep else os.path.join(scratch, "state"),
             **paths,
         )
         from flyte_build.steps.workers import shared_zygote
@@ -301,11 +305,14 @@ def _load(project: Project, target: Target, files: tuple[str, ...], elsewhere: s
             raise _ended_early(request, status) from None
 
 
-def _scratch() -> tempfile.TemporaryDirectory[str]:
-    try:
-        return tempfile.TemporaryDirectory(prefix="flyte-build-")
-    except OSError as error:
-        raise errors.ScratchUnwritable(folder=tempfile.tempdir or "") from error
+@contextlib.contextmanager
+def _scratch() -> Iterator[str]:
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(children.scratch("flyte-build-"))
+        except OSError as error:
+            raise errors.ScratchUnwritable(folder=tempfile.tempdir or "") from error
+        yield folder
 
 
 def _ended_early(request: LoadRequest, status: int) -> errors.StepError:

@@ -41,7 +41,7 @@ class Zygote:
             env=environ,
             start_new_session=True,  # so that Ctrl-C comes to us alone
         )
-        self._cores = threading.BoundedSemaphore(_cores())
+        self._cores = threading.BoundedSemaphore(cores())
         self._asking = threading.Lock()
         self._numbers = itertools.count()
         self._answers: dict[str, queue.SimpleQueue[int | None]] = {}
@@ -141,6 +141,6 @@ def shared_zygote(project: Project, hash_seed: str = HASH_SEED) -> Zygote:
         return zygote
 
 
-def _cores() -> int:
-    """Those that this process may use."""
+def cores() -> int:
+    """Those that this process may use: so many loads run at a time."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

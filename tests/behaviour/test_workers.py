@@ -31,7 +31,7 @@ KILLS_ITS_PARENT = "import os\nimport signal\nos.kill(os.getppid(), signal.SIGKI
 
 @pytest.fixture
 def zygote(monkeypatch: pytest.MonkeyPatch) -> Iterator[Zygote]:
-    monkeypatch.setattr(workers, "_cores", lambda: 2)
+    monkeypatch.setattr(workers, "cores", lambda: 2)
     started = Zygote({"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1"})
     yield started
     started.close()

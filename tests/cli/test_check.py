@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
+from tests.namespaces import with_small_disk
 from tests.repository import WORKFLOW, Repository, environment, failures, small
 
 OTHERWISE = "from a copy elsewhere, with another hash seed, and files and folders in another order"
@@ -140,3 +144,88 @@ def test_one_target_is_checked_by_its_name_and_told_in_json(repository: Reposito
     ran = repository.doit("check:fraud", "output=jsonl")
     assert ran.events == [{"event": "check", "status": "same", "target": "fraud"}]
     assert repository.doit("check:other").code == 3
+
+
+# --- the copies
+
+
+def several(folder: Path, head: str, count: int = 6) -> Repository:
+    """Targets whose files begin with the same code, and what is temporary in a folder of its own."""
+    names = [f"target{number}" for number in range(count)]
+    tables = [f'[targets.{name}]\npath = "{name}.py"\nenvironment = "env"\n' for name in names]
+    files = {f"{name}.py": f"{dedent(head)}\n{environment(name)}" for name in names}
+    repository = Repository(folder / "repository", {"deploy.toml": "".join(tables), **files})
+    (folder / "tmp").mkdir()
+    repository.environ["TMPDIR"] = str(folder / "tmp")
+    return repository
+
+
+def test_there_are_no_more_copies_than_cores_and_nothing_is_left(tmp_path: Path) -> None:
+    places = tmp_path / "places"
+    repository = several(tmp_path, f"import os\nprint(os.getcwd(), file=open('{places}', 'a'))")
+    ran = repository.doit("check")
+    assert ran.code == 0, ran.err
+    lines = [line for line in places.read_text().splitlines() if line != str(repository.folder)]
+    assert len(lines) == 6
+    assert len(set(lines)) <= len(os.sched_getaffinity(0))
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_what_a_load_writes_into_its_copy_is_seen_by_no_other(tmp_path: Path) -> None:
+    repository = several(
+        tmp_path,
+        """
+        import os
+        assert not os.path.exists("written")
+        if "another/place" in os.getcwd():
+            open("written", "w").close()
+        """,
+    )
+    ran = repository.doit("-n", "0", "check")
+    assert ran.code == 0, ran.err
+
+
+def test_what_images_are_built_from_is_not_kept(tmp_path: Path) -> None:
+    repository = several(tmp_path, "", count=1)
+    repository.write("data/file.txt", "data\n")
+    image = 'image=flyte.Image.from_debian_base(registry="localhost:1", name="x").with_source_folder(Path("data"))'
+    repository.write("target0.py", "from pathlib import Path\n" + environment("target0", f", {image}"))
+    ran = repository.doit("check")
+    assert ran.code == 0, ran.err
+    assert not (repository.folder / ".flyte-build/objects").exists()
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.error("CopyNotMade")
+def test_a_disk_that_is_too_small_for_a_copy_is_told(tmp_path: Path) -> None:
+    repository = several(tmp_path, "", count=2)
+    repository.write("big.bin", "x" * 3_000_000)
+    small_disk = with_small_disk(str(tmp_path / "tmp"), "size=2m")
+    ran = repository.doit("check", under=small_disk)
+    message = (
+        f"{repository.folder}/big.bin: cannot be copied to {tmp_path}/tmp: No space left on device; "
+        "free some space, set TMPDIR to another folder, or make the file readable"
+    )
+    assert ran.code == 1
+    assert failures(ran) == {"check:target0": message, "check:target1": message}
+
+
+def test_ctrl_c_leaves_no_copy(tmp_path: Path) -> None:
+    waiting = tmp_path / "waiting"
+    repository = several(
+        tmp_path,
+        f"""
+        import os, time
+        if "another/place" in os.getcwd():
+            open("{waiting}", "w").close()
+            time.sleep(60)
+        """,
+        count=1,
+    )
+    process = repository.start("check")
+    while not waiting.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == -signal.SIGINT
+    assert list((tmp_path / "tmp").iterdir()) == []

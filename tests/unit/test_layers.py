@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "project": {"backend", "errors", "git", "manifest", "model", "state", "store"},
     "steps": {
         *("binding", "errors", "git", "gitignore", "ignore", "model", "packing", "project", "sdk"),
-        *("builders", "causes", "images", "standins", "state", "store", "versions", "worker", "backend"),
+        *("builders", "causes", "children", "images", "standins", "state", "store", "versions", "worker", "backend"),
     },
     "causes": {"model", "project", "state"},
     "pipeline": {"causes", "errors", "git", "model", "project", "state", "steps"},
@@ -47,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("cache", "causes", "errors", "git", "manifest", "model", "pipeline", "project", "state", "steps", "versions"),
     },
     "planning": {"model", "pipeline", "project", "state", "steps", "versions"},
-    "checking": {"errors", "model", "project", "state", "steps"},
+    "checking": {"children", "errors", "model", "project", "state", "steps"},
     "api": {"errors", "manifest", "model", "pipeline", "planning", "project", "report", "sharing", "state", "steps"},
     "report": set(),
     "command_line": {"errors", "manifest", "pipeline", "project", "report"},
