@@ -25,7 +25,7 @@ class Trace(Value, frozen=True):
     folders: dict[str, str] = {}
     """Path -> digest of its sorted entries, kinds included; empty: no such folder."""
     exists: dict[str, str] = {}
-    """Path -> `file`, `folder`, `other`, or empty for nothing."""
+    """Path -> what is there, as `files.kind` names it; empty: nothing."""
     imports: dict[str, dict[str, str]] = {}
     """Folder on the import path -> module looked for -> what was found there (see `find_module`)."""
     databases: tuple[str, ...] = ()

@@ -21,7 +21,7 @@ import msgspec
 from flyte_build import causes, children, errors
 from flyte_build.model import CopyStyle, Discovery, Target, Value
 from flyte_build.state import digest
-from flyte_build.state.files import encodable
+from flyte_build.state.files import absent, encodable
 from flyte_build.state.trace import Trace
 from flyte_build.state.variables import HASH_SEED, OTHER_HASH_SEED
 from flyte_build.steps import Outcome
@@ -255,11 +255,11 @@ def trace_of_walk(
     project: Project, target: Target, *, files: dict[str, str], folders: dict[str, str], missing: Iterable[str]
 ) -> Trace:
     """What a choice of files under the root depends on; paths are relative to the root, and digests as in a trace."""
-    name = _namer(project, target)
+    name, root = _namer(project, target), project.root(target)
     return Trace(
         files={name(path): content for path, content in files.items()},
         folders={name(path): entries for path, entries in folders.items()},
-        exists=dict.fromkeys(map(name, missing), ""),
+        exists={name(path): absent(os.path.join(root, path)) for path in missing},
     )
 
 

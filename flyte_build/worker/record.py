@@ -28,7 +28,7 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from flyte_build.state import digest
-from flyte_build.state.files import FileIndex, encodable, kind
+from flyte_build.state.files import FileIndex, absent, encodable, kind
 from flyte_build.state.folder import NAME as STATE_FOLDER
 from flyte_build.state.trace import EXTENSION_SUFFIXES, Trace, find_module, listing_digest
 from flyte_build.worker import hooks
@@ -181,7 +181,8 @@ class Recorder:
             if not known or state.startswith(known):  # else it has changed since: what the code saw counts
                 self._files[path] = state
         self._folders = {**folders, **self._folders}
-        self._exists = {**dict.fromkeys(missing, ""), **self._exists}
+        with self.paused():
+            self._exists = {**{path: absent(path) for path in missing}, **self._exists}
 
     def sources(self) -> tuple[str, ...]:
         """Every source file of the user's that was imported, in order."""
@@ -216,6 +217,12 @@ class Recorder:
             paths = {self.watched(path) for path in named if isinstance(path, str) and path.endswith(_MODULE_SUFFIXES)}
             return tuple(sorted(path for path in paths if path and path not in self._sources and os.path.isfile(path)))
 
+    def _note_name(self, path: str) -> None:
+        """A trace is text; under a name that is none the next run could not look."""
+        if encodable(path) != path:
+            line = self.users_line(sys._getframe(2)) or "the code"
+            self._opaque[f"{line} looked at `{self._name(path)}`, a name that is not UTF-8"] = None
+
     # --- files
 
     def read_source(self, path: str) -> tuple[bytes, str]:
@@ -238,6 +245,7 @@ class Recorder:
             self._executable[watched] = "x" if _is_executable(watched) else "-"
         if watched in self._files:
             return
+        self._note_name(watched)
         self._note_reader(watched)
         if content or watched not in self._exists:
             with self.paused():
@@ -265,6 +273,7 @@ class Recorder:
         elif _overwrites(mode, flags):
             self._note_made(watched)
         elif not _appends(mode, flags):  # what is appended to is not seen by that, and a log must not be stale for ever
+            self._note_name(watched)
             self._note_reader(watched)
             with self.paused():
                 self._files[watched] = _content(watched)
@@ -309,6 +318,7 @@ class Recorder:
 
     def _record_entries(self, folder: str) -> None:
         if folder not in self._folders and not self._is_made(folder):
+            self._note_name(folder)
             self._note_reader(folder)
             with self.paused():
                 self._folders[folder] = listing_digest(FileIndex().listing(folder))

@@ -91,7 +91,7 @@ def test_names_that_are_not_utf8_can_be_listed_and_saved(tmp_path: Path) -> None
         (Path.mkdir, "folder"),
         (lambda p: os.mkfifo(p), "other"),
         (lambda p: None, ""),
-        (lambda p: p.symlink_to("nowhere"), ""),
+        (lambda p: p.symlink_to("nowhere"), "link"),
         (lambda p: p.symlink_to("."), "folder"),
     ],
 )
