@@ -61,6 +61,8 @@ def wrap_files(recorder: Recorder) -> None:
         return recorded
 
     def record_stat(path: Any, **_: Any) -> None:
+        if not recorder.is_recording:
+            return
         asker = _asker(sys._getframe(2))
         recorder.record_stat(path, content=asker not in _KIND_ONLY)
         if asker in _LINK_ONLY:

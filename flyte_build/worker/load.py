@@ -20,7 +20,7 @@ from flyte_build.state.files import encodable
 from flyte_build.state.variables import BASE_VARIABLES
 from flyte_build.worker.hooks import list_backwards
 from flyte_build.worker.images import ImagePlanner
-from flyte_build.worker.places import is_installed, is_users
+from flyte_build.worker.places import is_installed, is_users, link_target
 from flyte_build.worker.protocol import Failure, LoadRequest, LoadResult
 from flyte_build.worker.record import Recorder, other_than_installed
 
@@ -372,7 +372,7 @@ def _refuse_double_imports(request: LoadRequest, recorder: Recorder) -> None:
         path = recorder.watched(file) or ""
         if path in sources and name != "__main__":
             folder, base = os.path.split(path)
-            real = os.path.realpath(path) if os.path.islink(path) else os.path.join(folder_of(folder), base)
+            real = os.path.realpath(path) if link_target(path) else os.path.join(folder_of(folder), base)
             names.setdefault(real, []).append(name)
     for path, found in names.items():
         if len(found) > 1:

@@ -49,14 +49,14 @@ def absolute_path(path: str) -> tuple[str, tuple[str, ...]]:
     links: list[str] = []
     plain = os.sep
     for part in os.path.join(os.getcwd(), path).split(os.sep):
-        while part == os.pardir and len(links) < _MOST_LINKS and (target := _link_target(plain)):
+        while part == os.pardir and len(links) < _MOST_LINKS and (target := link_target(plain)):
             links.append(plain)
             plain = os.path.normpath(os.path.join(os.path.dirname(plain), target))
         plain = os.path.normpath(os.path.join(plain, part))
     return plain, tuple(links)
 
 
-def _link_target(path: str) -> str:
+def link_target(path: str) -> str:
     """Where a link leads; empty for what is no link."""
     try:
         return posix.readlink(path)  # not the function of `os`, which is recorded

@@ -54,6 +54,11 @@ _OPAQUE = {
     "socket.gethostbyname": "looked up host `{0}`",
     "socket.gethostbyaddr": "looked up host `{0}`",
 }
+_HEARD = {
+    *("open", "os.link", "os.listdir", "os.mkdir", "os.rename", "os.scandir", "os.symlink"),
+    *("ctypes.dlopen", "sqlite3.connect", *_OPAQUE),
+}
+"""Audit events that are of interest. Most are not: an attribute that is asked for is one, too."""
 _MODULE_SUFFIXES = (*SOURCE_SUFFIXES, *EXTENSION_SUFFIXES)
 
 
@@ -171,7 +176,7 @@ class Recorder:
         return getattr(self._own, "paused", False)
 
     @property
-    def _is_recording(self) -> bool:
+    def is_recording(self) -> bool:
         return self._active and not self._is_paused
 
     def add(self, files: Mapping[str, str], folders: Mapping[str, str], missing: Iterable[str]) -> None:
@@ -238,7 +243,7 @@ class Recorder:
 
     def record_stat(self, path: Any, *, content: bool) -> None:
         """Record what there is. With `content`, a file counts as read, since `stat` tells its size and its mode."""
-        watched = self.watched(path) if self._is_recording else None
+        watched = self.watched(path) if self.is_recording else None
         if watched is None or self._is_made(watched) or self._is_above(watched):
             return
         if content and watched not in self._executable:
@@ -260,12 +265,12 @@ class Recorder:
 
     def record_link(self, path: Any) -> None:
         """Record the folder's entries, which tell where links lead."""
-        watched = self.watched(path) if self._is_recording else None
+        watched = self.watched(path) if self.is_recording else None
         if watched is not None and not self._is_above(watched):
             self._record_entries(os.path.dirname(watched))
 
     def record_open(self, path: Any, mode: Any, flags: Any) -> None:
-        watched = self.watched(path) if self._is_recording else None
+        watched = self.watched(path) if self.is_recording else None
         if watched is None or watched in self._files or self._is_made(watched):
             return
         if _creates(mode, flags):
@@ -351,7 +356,7 @@ class Recorder:
     # --- events
 
     def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if not self._is_recording:
+        if event not in _HEARD or not self.is_recording:
             return
         if event == "open":
             self.record_open(*arguments)
@@ -404,7 +409,7 @@ class Recorder:
 
     def find_spec(self, name: str, path: Any = None, _target: Any = None) -> ModuleSpec | None:
         """Notes where a module is looked for, and leaves the finding to others."""
-        if self._is_recording:
+        if self.is_recording:
             for entry in _strings(sys.path if path is None else path):
                 watched = self.watched(entry or ".")
                 if watched is not None:
