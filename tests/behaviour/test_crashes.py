@@ -213,8 +213,8 @@ KINDS = ("backend", "bundles", "objects", "store", "targets")
 
 
 def is_the_truth(name: Path) -> bool:
-    """Whether something is done again when a file of the state is lost; the rest only saves a look."""
-    return name.parts[0] in KINDS and name.suffix != ".seal"
+    """Whether something is done again when a file of the state is lost; the rest saves a look, or is for a note."""
+    return name.parts[0] in KINDS and name.suffix != ".seal" and name.name != "versions.json"
 
 
 RUBBISH = (b"", b"{}", b"null", b"[]", b"\xff\xfe", b"rubbish\n", b'{"format": 1}')
