@@ -15,7 +15,15 @@ from doit.doit_cmd import DoitMain
 from doit.exceptions import InvalidCommand
 
 from flyte_build import pipeline
-from flyte_build.errors import ManifestError, NotAStep, Place, StepBesidesPlan, UnknownTarget, WrongValue
+from flyte_build.errors import (
+    ManifestError,
+    NotAStep,
+    Place,
+    StepBesidesPlan,
+    UnknownTarget,
+    VariableOfAnotherTask,
+    WrongValue,
+)
 from flyte_build.manifest import Manifest, read_manifest
 from flyte_build.project import MANIFEST, Project
 from flyte_build.report import OWN_TASKS, progress_writer
@@ -24,6 +32,8 @@ DEFAULT_PORT = "8090"
 PRUNE = re.compile(r"\d{1,6}[dh]")
 TASKS = (*pipeline.STEPS, *OWN_TASKS)
 """Every task, or group of tasks, of ours."""
+_OF_ONE_TASK = {"port": "serve", "prune": "cache"}
+"""Variable of the command line -> the only task that it means something to."""
 _COMMANDS = {command.get_name() for command in DoitMain.DOIT_CMDS} - {"run"}
 """Commands of doit that run no task."""
 
@@ -47,7 +57,7 @@ def project() -> Project:
     try:
         manifest: Manifest = read_manifest(manifest_path(), variables(), os.environ)
         check_words(sys.argv[1:], manifest.targets)
-        check_variables(variables())
+        check_variables(variables(), sys.argv[1:])
     except ManifestError as error:
         raise InvalidCommand(error.message) from error
     opened = Project(manifest, os.environ, variables())
@@ -74,12 +84,15 @@ def check_words(words: Iterable[str], targets: Collection[str]) -> None:
             raise StepBesidesPlan(command=looking, word=word)
 
 
-def check_variables(given: Mapping[str, str]) -> None:
-    """Refuse values of command-line variables that are not the manifest's concern.
+def check_variables(given: Mapping[str, str], words: Collection[str]) -> None:
+    """Refuse command-line variables that are not the manifest's concern: values, and those of tasks that are not asked.
 
     Raises:
-        ManifestError: there is such a value.
+        ManifestError: there is one.
     """
+    for name, task in _OF_ONE_TASK.items():
+        if name in given and task not in words:
+            raise VariableOfAnotherTask(name=name, value=given[name], task=task)
     port = given.get("port", DEFAULT_PORT)
     if not port.isdecimal() or int(port) > 65535:
         place = Place("command line", 0, "port")

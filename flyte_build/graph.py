@@ -21,7 +21,7 @@ from doit.exceptions import InvalidDodoFile, TaskFailed
 
 from flyte_build import children, pipeline
 from flyte_build.command_line import DEFAULT_PORT, manifest_path, project, steps_of, variables
-from flyte_build.errors import ManifestError, StepError
+from flyte_build.errors import ManifestError, StateBusy, StepError
 from flyte_build.model import Cause, Fresh, Stale, Target
 from flyte_build.report import cache_lines, check_line, say, say_at_once, tell, waiting_text
 from flyte_build.runs import JsonRun, Run
@@ -284,6 +284,8 @@ def forget(task_id: str) -> None:
 def ended_by_failure() -> Iterator[None]:
     """For what is done outside of steps, whose failures doit would show as tracebacks: a message, and the code 1.
 
+    The code is 3 where nothing could start, since another run is at work.
+
     In a run the steps fail for the same reason, and their messages must be shown to the end; all that is lost then are
     records of doit's own, which hold nothing that cannot be found again.
 
@@ -293,8 +295,10 @@ def ended_by_failure() -> Iterator[None]:
     try:
         yield
     except StepError as error:
-        if not Run.started:
-            raise SystemExit(f"ERROR: {error.message}") from error
+        if Run.started:
+            return
+        say(f"ERROR: {error.message}")
+        raise SystemExit(3 if isinstance(error, StateBusy) else 1) from error
 
 
 def forget_all() -> None:

@@ -53,6 +53,21 @@ class StepBesidesPlan(ManifestError):
         )
 
 
+class VariableOfAnotherTask(ManifestError):
+    """`doit prune=30d` without `cache` would deploy, and prune nothing."""
+
+    name: str
+    value: str
+    task: str
+
+    @property
+    def message(self) -> str:
+        return (
+            f"command line: `{self.name}` means something to `{self.task}` alone; "
+            f"write `doit {self.task} {self.name}={self.value}`, or leave it out"
+        )
+
+
 class NotAStep(ManifestError):
     """`doit why` was asked about a task that is no step of a target."""
 

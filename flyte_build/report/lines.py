@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 
@@ -20,7 +21,18 @@ def say(line: str) -> None:
 
 def tell(line: str) -> None:
     """One line of data."""
-    sys.stdout.write(f"{line}\n")
+    write(sys.stdout, f"{line}\n")
+
+
+def write(out: TextIO, text: str) -> None:
+    """Write at once. A reader that has gone, such as `head`, is told nothing more, and the work goes on."""
+    try:
+        out.write(text)
+        out.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, out.fileno())
+        os.close(nowhere)
 
 
 def say_at_once(line: str) -> None:

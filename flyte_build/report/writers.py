@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 import msgspec
 
-from flyte_build.report.lines import waiting_text
+from flyte_build.report.lines import waiting_text, write
 
 _BUILD_STEP = re.compile(r"#\d+ \[|building at ")
 _CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x1f]")
@@ -32,8 +32,7 @@ class JsonLines:
         self._out = out
 
     def write(self, event: Mapping[str, Any]) -> None:
-        self._out.write(msgspec.json.encode(event, order="sorted").decode() + "\n")
-        self._out.flush()
+        write(self._out, msgspec.json.encode(event, order="sorted").decode() + "\n")
 
 
 class Text:

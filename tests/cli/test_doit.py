@@ -439,6 +439,17 @@ def test_the_flyte_build_script_needs_no_dodo(tmp_path: Path) -> None:
     assert shape(repository.doit()) == ["fresh     fraud", "1 target: 1 fresh"]
 
 
+@pytest.mark.error("VariableOfAnotherTask")
+@pytest.mark.parametrize(("given", "task"), [("prune=30d", "cache"), ("port=8090", "serve")])
+def test_a_variable_of_another_task_is_refused(given: str, task: str, repository: Repository) -> None:
+    ran = repository.doit("deploy", given)
+    assert (ran.code, ran.out) == (3, "")
+    name = given.partition("=")[0]
+    mend = f"write `doit {task} {given}`, or leave it out"
+    assert ran.err == f"ERROR: command line: `{name}` means something to `{task}` alone; {mend}\n"
+    assert not (repository.folder / ".flyte-build").exists()
+
+
 @pytest.mark.error("StepBesidesPlan")
 @pytest.mark.parametrize("command", ["plan", "check"])
 def test_a_step_beside_a_plan_is_refused_since_it_would_be_done(command: str, repository: Repository) -> None:

@@ -81,6 +81,15 @@ def test_with_wait_false_the_second_deploy_fails_at_once(repository: Repository)
         assert (said[1], int(said[2])) == (str(repository.folder / ".flyte-build"), first.pid)
 
 
+@pytest.mark.parametrize("command", ["forget", "clean"])
+def test_with_wait_false_nothing_else_starts_either(command: str, repository: Repository) -> None:
+    with started(repository, "deploy") as first:
+        wait_for(first, "discover")
+        ran = repository.doit(command, "deploy:a", "wait=false")
+        assert ran.code == 3
+        assert f"ERROR: {repository.folder / '.flyte-build'}: in use by process {first.pid}" in ran.err
+
+
 def test_who_waits_says_so_in_json_too(repository: Repository) -> None:
     with started(repository, "deploy") as first:
         wait_for(first, "discover")
