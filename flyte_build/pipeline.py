@@ -82,7 +82,7 @@ def judge(project: Project, target: Target, step: str) -> Verdict:
     """
     receipt = project.receipt(target.name, step)
     if isinstance(receipt, Lost):
-        return receipts.lost(receipt)
+        return _undone(project, target, step, receipt)
     for need in NEEDS[step]:
         if isinstance(project.receipt(target.name, need), Lost):
             return Stale(reason=f"{need} was not done", cause=Cause(kind="need", name=need))
@@ -97,6 +97,18 @@ def _lost(project: Project, target: Target, step: str) -> Stale | None:
     """What a step has registered may be gone, though the database is there."""
     why = project.lost_registrations.get(project.state.receipt_path(target.name, step))
     return Stale(reason=why, cause=Cause(kind="path", name=why.partition(" ")[0])) if why else None
+
+
+def _undone(project: Project, target: Target, step: str, receipt: Lost) -> Stale:
+    """Why there is no receipt; of a step that failed or was interrupted, what changed since it was done."""
+    before = receipts.load(project.state.before(target.name, step)) if receipt == receipts.NEVER_DONE else receipt
+    if isinstance(before, Lost):
+        return receipts.lost(receipt)
+    if not any(isinstance(project.receipt(target.name, need), Lost) for need in NEEDS[step]):
+        verdict = receipts.judge(STEPS[step].key(project, target), before, project.world(target))
+        if isinstance(verdict, Stale):
+            return _with_cause(project, target, step, verdict)
+    return Stale(reason="its last run did not finish", cause=Cause(kind="missing"))
 
 
 def judge_with_needs(project: Project, target: Target, step: str) -> Verdict:
@@ -130,6 +142,8 @@ def _with_readers(project: Project, target: Target) -> tuple[str, ...]:
 
 def _result(project: Project, target: Target, step: str, kind: type[_T]) -> _T | None:
     receipt = project.receipt(target.name, step)
+    if isinstance(receipt, Lost):
+        receipt = receipts.load(project.state.before(target.name, step))
     return receipt.read_if_known(kind) if isinstance(receipt, Receipt) else None
 
 
@@ -146,9 +160,9 @@ def run(project: Project, target: Target, step: str) -> Done:
     verdict = judge(project, target, step)
     stale = verdict if isinstance(verdict, Stale) else Stale(reason="asked for", cause=Cause(kind="asked"))
     project.state.create()
-    path = project.state.receipt(target.name, step)
+    path, before = project.state.receipt(target.name, step), project.state.before(target.name, step)
     _discard_changed_outputs(project, project.receipt(target.name, step))
-    receipts.forget(path)
+    receipts.set_aside(path, before)
     key = STEPS[step].key(project, target)
     outcome = STEPS[step].run(project, target)
     receipt = Receipt(
@@ -162,7 +176,9 @@ def run(project: Project, target: Target, step: str) -> Done:
         made=_made(project),
     )
     receipts.save(path, receipt)
-    for done in (project.state.journal(target.name, step), project.state.again(target.name, step)):
+    if step == deploy.NAME:
+        project.registered_again(target.name)
+    for done in (project.state.journal(target.name, step), project.state.again(target.name, step), before):
         done.unlink(missing_ok=True)
     return Done(
         step=step,
@@ -206,6 +222,7 @@ def _discard_changed_outputs(project: Project, receipt: Receipt | Lost) -> None:
 def forget(project: Project, target: str, step: str) -> None:
     """Make a step not done, so that the next run does it again from its beginning, and here."""
     receipts.forget(project.state.receipt(target, step))
+    receipts.forget(project.state.before(target, step))
     write_atomically(project.state.again(target, step), b"")
     journal = project.state.journal(target, step)
     with unwritable(journal):

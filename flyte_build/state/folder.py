@@ -85,6 +85,10 @@ class StateFolder:
         """What a step that was interrupted has done so far."""
         return self.target(target, step) / f"{step}.log"
 
+    def before(self, target: str, step: str) -> Path:
+        """The receipt that a step had before it began, which is there until it has finished."""
+        return self.target(target, step) / f"{step}.before"
+
     def again(self, target: str, step: str) -> Path:
         """There while a step that somebody forgot is to be done here: nothing from elsewhere stands in for it."""
         return self.target(target, step) / f"{step}.again"

@@ -5,6 +5,7 @@ A `kill -9` anywhere leaves "not done", never a false "done".
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -139,6 +140,16 @@ def forget(path: Path) -> None:
     """
     with unwritable(path):
         path.unlink(missing_ok=True)
+
+
+def set_aside(path: Path, before: Path) -> None:
+    """The same, keeping what the receipt said at `before`, to tell why the step is to run should it not finish.
+
+    Raises:
+        StateUnwritable: the folder may not be written.
+    """
+    with unwritable(path), contextlib.suppress(FileNotFoundError):
+        os.replace(path, before)
 
 
 def judge(key: Value, receipt: Receipt | Lost, world: World) -> Verdict:

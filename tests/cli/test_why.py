@@ -411,3 +411,34 @@ def test_a_run_and_a_plan_give_the_same_cause(tmp_path: Path) -> None:
     assert (started["step"], started["cause"]) == ("upload", planned["cause"])
     target = next(event for event in events if event["event"] == "target")
     assert (target["reason"], target["cause"]) == (told["reason"], planned["cause"])
+
+
+def test_what_failed_is_told_by_what_has_changed_since_it_was_done(tmp_path: Path) -> None:
+    repository = Repository(tmp_path, FILES)
+    assert repository.doit().code == 0
+    repository.write("shared/limits.py", "LIMIT = (\n")
+    assert repository.doit().code == 1
+    chain = "fraud.py -> shared/rules.py -> shared/limits.py"
+    told = [line.strip() for line in repository.doit("why", "discover:fraud").out.splitlines()]
+    assert told[1:3] == ["discover  runs: shared/limits.py changed", chain]
+    assert "discover  fraud  (shared/limits.py changed)\n" in repository.doit().err
+
+
+def test_what_failed_and_is_again_as_it_was_did_not_finish(tmp_path: Path) -> None:
+    repository = Repository(tmp_path, FILES)
+    assert repository.doit().code == 0
+    repository.write("shared/limits.py", "LIMIT = (\n")
+    assert repository.doit().code == 1
+    repository.write("shared/limits.py", "LIMIT = 1\n")
+    assert "discover  runs: its last run did not finish\n" in repository.doit("why", "discover:fraud").out
+    assert repository.doit().code == 0
+    assert "1 fresh" in repository.doit().err
+
+
+def test_what_was_forgotten_is_not_told_by_what_was_before(tmp_path: Path) -> None:
+    repository = Repository(tmp_path, FILES)
+    assert repository.doit().code == 0
+    repository.write("shared/limits.py", "LIMIT = (\n")
+    assert repository.doit().code == 1
+    repository.doit("forget", "discover:fraud")
+    assert "discover  runs: not done here yet\n" in repository.doit("why", "discover:fraud").out
