@@ -7,7 +7,6 @@ seed, the files imported in the opposite order, and folders listed backwards.
 from __future__ import annotations
 
 import atexit
-import functools
 import os
 import shutil
 import threading
@@ -40,7 +39,7 @@ def check(project: Project, target: Target) -> None:
         StepError: the code cannot be loaded.
     """
     here = _attempt(project, target, "")
-    with _copies_of(project.folder).lent() as copy:
+    with project.opened("copies", lambda: _Copies(project.folder)).lent() as copy:
         there = _attempt(project, target, copy)
     if isinstance(here, StepError):
         raise here if isinstance(there, StepError) else LoadsElsewhereOnly(place=target.place(), reason=here.message)
@@ -83,7 +82,10 @@ class _Copies:
             CopyNotMade
         """
         with self._slots:
-            copy, marks = self._free.pop() if self._free else self._made()
+            try:
+                copy, marks = self._free.pop()
+            except IndexError:
+                copy, marks = self._made()
             yield copy
             if _is_marked(copy, marks):
                 self._free.append((copy, marks))
@@ -97,17 +99,10 @@ class _Copies:
             copy = os.path.join(os.path.realpath(scratch), "another", "place")
             shutil.copytree(self._source, copy, symlinks=True, ignore=_left_out, copy_function=_copy)
             return copy, _marks(copy)
-        except (OSError, shutil.Error) as error:
-            raise _not_made(self._source, error) from error
-        except CopyNotMade:
-            shutil.rmtree(scratch, ignore_errors=True)  # others need the room
-            raise
-
-
-@functools.cache
-def _copies_of(folder: Path) -> _Copies:
-    """Those of this run."""
-    return _Copies(folder)
+        except (OSError, shutil.Error, CopyNotMade) as error:
+            if scratch:
+                shutil.rmtree(scratch, ignore_errors=True)  # others need the room
+            raise error if isinstance(error, CopyNotMade) else _not_made(self._source, error) from error
 
 
 def _copy(source: str, target: str) -> str:
@@ -119,7 +114,10 @@ def _copy(source: str, target: str) -> str:
 
 
 def _not_made(source: Path, error: OSError) -> CopyNotMade:
-    return CopyNotMade(path=str(source), folder=children.scratch_root(), reason=error.strerror or str(error))
+    path, reason = error.filename or str(source), error.strerror or str(error)
+    if isinstance(error, shutil.Error):  # several failures, of which the first is told
+        path, _, reason = error.args[0][0]
+    return CopyNotMade(path=str(path), folder=children.scratch_root(), reason=reason)
 
 
 def _is_marked(folder: str, marks: _Marks) -> bool:
@@ -142,8 +140,12 @@ def _left_out(folder: str, names: list[str]) -> Iterable[str]:
     """What is no part of the code: state, history, and virtual environments. Sockets and pipes cannot be copied."""
     for name in names:
         path = Path(folder, name)
-        if name in _LEFT_OUT or (path / "pyvenv.cfg").is_file() or not (path.is_dir() or path.is_file()):
+        if name in _LEFT_OUT or (path / "pyvenv.cfg").is_file() or not _can_be_copied(path):
             yield name
+
+
+def _can_be_copied(path: Path) -> bool:
+    return path.is_symlink() or path.is_dir() or path.is_file()
 
 
 # --- comparing

@@ -46,15 +46,18 @@ def _folders_of_installed() -> list[str]:
     return [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
 
 
-def _marks_of_installed() -> list[tuple[str, int, int]]:
-    """What no installer can put back: inodes of folders and of lists of paths, and when those were last changed."""
-    marks = []
+def _marks_of_installed() -> dict[str, tuple[int, int]]:
+    """What no installer can put back: inodes of all that is installed, and when that was last changed.
+
+    Also of the folder itself, unless Python is about to change it, since it has not cached a module there yet.
+    """
+    marks: dict[str, tuple[int, int]] = {}
     for folder in _folders_of_installed():
-        with contextlib.suppress(OSError):
-            lists = [name for name in os.listdir(folder) if name.endswith(PATH_FILES)]
-            for path in (folder, *(os.path.join(folder, name) for name in sorted(lists))):
-                found = os.stat(path, follow_symlinks=False)
-                marks.append((path, found.st_ino, found.st_ctime_ns))
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            found = {entry.name: entry.stat(follow_symlinks=False) for entry in entries}
+            if found.pop("__pycache__", None):
+                found[""] = os.stat(folder)
+            marks |= {os.path.join(folder, name): (s.st_ino, s.st_ctime_ns) for name, s in found.items()}
     return marks
 
 
@@ -90,7 +93,7 @@ class Project:
         self._worlds: dict[tuple[str, ...], World] = {}
         self._places: dict[str, str] = {}
         self._said: set[str] = set()
-        self._marks: list[tuple[str, int, int]] = []
+        self._marks: dict[str, tuple[int, int]] = {}
         self._receipts: dict[str, tuple[tuple[int, int], Receipt | Lost]] = {}
 
     @contextlib.contextmanager
@@ -109,7 +112,8 @@ class Project:
             self.index = FileIndex(self.state.index)
             for known in (self._worlds, self._resolved, self._places):
                 known.clear()
-            for name in ("installed", "installed_distributions", "place_of_store", "lost_registrations"):
+            self._installed = None
+            for name in ("place_of_store", "lost_registrations"):
                 self.__dict__.pop(name, None)
 
         with contextlib.suppress(StateUnwritable):  # the first step that writes there tells it
@@ -200,7 +204,7 @@ class Project:
     @property
     def is_as_installed(self) -> bool:
         """Whether nothing was installed or removed since `installed` was looked at, not even to and fro."""
-        return _marks_of_installed() == self._marks
+        return self._marks.items() <= _marks_of_installed().items()
 
     def _installed_in(self, folder: str) -> Iterator[tuple[str, str]]:
         for entry in self.index.listing(folder) or ():
@@ -236,6 +240,10 @@ class Project:
             with contextlib.suppress(StateUnwritable):
                 seal(str(database))
         return lost
+
+    def registered_again(self, target: str) -> None:
+        """Take back that a target's tasks are lost."""
+        self.__dict__.get("lost_registrations", {}).pop(self.state.receipt_path(target, "deploy"), None)
 
     def receipt(self, target: str, step: str) -> Receipt | Lost:
         """The receipt of a step, read again only when it was written again."""

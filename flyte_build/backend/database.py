@@ -128,6 +128,8 @@ def _is_usable(path: Path) -> bool:
     log = path.with_name(f"{FILE}-wal")
     if not log.exists() and is_cut_off(str(path)):  # with its log the file may be about to be written
         return False
+    if not path.exists() and not log.exists():
+        return True
     if not begins_as_one(str(path)) and not path.with_name(IDENTITY).exists():
         return True
     try:

@@ -110,7 +110,8 @@ class Client:
         if self._process is None:
             return
         if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)  # with what it has started to ask for credentials
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)  # with what it has started to ask for credentials
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:

@@ -26,12 +26,15 @@ def main() -> None:
             out.flush()
 
     settings = parse(_frame(given), CacheSettings)
-    import_libraries(settings)
-    say(Answer(number=0))
     try:
+        import_libraries(settings)
+        say(Answer(number=0))
         bucket = open_bucket(settings)
     except Trouble as trouble:
         say(Answer(number=0, trouble=str(trouble)))
+        return
+    except Exception as error:  # noqa: BLE001 nobody sees a traceback of this process
+        say(Answer(number=0, trouble=f"{type(error).__name__}: {error}"))
         return
     say(Answer(number=0))
     pool = ThreadPoolExecutor(CALLS_AT_ONCE)

@@ -47,13 +47,18 @@ def absolute_path(path: str) -> tuple[str, tuple[str, ...]]:
     if os.pardir not in path:
         return os.path.abspath(path), ()
     links: list[str] = []
+    return _followed(os.path.join(os.getcwd(), path), links), tuple(links)
+
+
+def _followed(path: str, links: list[str]) -> str:
+    """Adds to `links` those that it follows."""
     plain = os.sep
-    for part in os.path.join(os.getcwd(), path).split(os.sep):
+    for part in path.split(os.sep):
         while part == os.pardir and len(links) < _MOST_LINKS and (target := link_target(plain)):
             links.append(plain)
-            plain = os.path.normpath(os.path.join(os.path.dirname(plain), target))
+            plain = _followed(os.path.join(os.path.dirname(plain), target), links)
         plain = os.path.normpath(os.path.join(plain, part))
-    return plain, tuple(links)
+    return plain
 
 
 def link_target(path: str) -> str:

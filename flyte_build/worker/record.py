@@ -182,8 +182,8 @@ class Recorder:
     def add(self, files: Mapping[str, str], folders: Mapping[str, str], missing: Iterable[str]) -> None:
         """Record what was read on the code's behalf while recording was paused, as a trace has it."""
         for path, state in files.items():
-            known = self._files.get(path, "")
-            if not known or state.startswith(known):  # else it has changed since: what the code saw counts
+            known = self._files.get(path)
+            if known is None or (known and state.startswith(known)):  # else it has changed: what the code saw counts
                 self._files[path] = state
         self._folders = {**folders, **self._folders}
         with self.paused():
@@ -260,7 +260,7 @@ class Recorder:
 
     def record_access(self, path: Any, mode: int, **_: Any) -> None:
         """Record what there is, and whether it can be executed; that of other folders' programs is the machine's."""
-        watched = self.watched(path) or ""
+        watched = (self.watched(path) if self.is_recording else None) or ""
         self.record_stat(path, content=bool(mode & os.X_OK) and watched.startswith(self._folder))
 
     def record_link(self, path: Any) -> None:
