@@ -175,11 +175,12 @@ def run(project: Project, target: Target, step: str) -> Done:
         cause=stale.cause,
         made=_made(project),
     )
+    project.state.journal(target.name, step).unlink(missing_ok=True)  # left beside a receipt it would never go
     receipts.save(path, receipt)
+    for done in (project.state.again(target.name, step), before):
+        done.unlink(missing_ok=True)
     if step == deploy.NAME:
         project.registered_again(target.name)
-    for done in (project.state.journal(target.name, step), project.state.again(target.name, step), before):
-        done.unlink(missing_ok=True)
     return Done(
         step=step,
         target=target.name,
