@@ -42,7 +42,8 @@ MODULES = (".py", ".so", ".pyd")
 _DISTRIBUTION = (".dist-info", ".egg-info")
 
 
-def _folders_of_installed() -> list[str]:
+def folders_of_installed() -> list[str]:
+    """Where distributions are installed, in the order of the import path."""
     return [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
 
 
@@ -52,7 +53,7 @@ def _marks_of_installed() -> dict[str, tuple[int, int]]:
     Also of the folder itself, unless Python is about to change it, since it has not cached a module there yet.
     """
     marks: dict[str, tuple[int, int]] = {}
-    for folder in _folders_of_installed():
+    for folder in folders_of_installed():
         with contextlib.suppress(OSError), os.scandir(folder) as entries:
             found = {entry.name: entry.stat(follow_symlinks=False) for entry in entries}
             if found.pop("__pycache__", None):
@@ -197,7 +198,7 @@ class Project:
         with self._opening:
             if self._installed is None:
                 self._marks = _marks_of_installed()
-                pairs = tuple(pair for folder in _folders_of_installed() for pair in self._installed_in(folder))
+                pairs = tuple(pair for folder in folders_of_installed() for pair in self._installed_in(folder))
                 self._installed = pairs, digest.of_parts("distributions", [part for pair in pairs for part in pair])
             return self._installed
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flyte_build import __version__
-from flyte_build.project import MODULES, PATH_FILES
+from flyte_build.project import MODULES, PATH_FILES, folders_of_installed
 from flyte_build.state import digest
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def surroundings(project: Project) -> str:
 
 
 def _distributions(manifest: Path) -> Iterator[str]:
-    for folder in (path for path in sys.path if path.endswith(("site-packages", "dist-packages"))):
+    for folder in folders_of_installed():
         yield "folder"
         names = sorted(os.listdir(folder) if os.path.isdir(folder) else ())
         owned = {"__pycache__"}
