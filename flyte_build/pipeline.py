@@ -181,6 +181,7 @@ def run(project: Project, target: Target, step: str) -> Done:
         done.unlink(missing_ok=True)
     if step == deploy.NAME:
         project.registered_again(target.name)
+    _look_ahead(project, outcome)
     return Done(
         step=step,
         target=target.name,
@@ -190,6 +191,14 @@ def run(project: Project, target: Target, step: str) -> Done:
         seconds=time.perf_counter() - started,
         notes=(*outcome.notes, *_unseen(outcome, stale.reason)),
     )
+
+
+def _look_ahead(project: Project, outcome: Outcome) -> None:
+    """Have the index know what the receipt will be compared with, so that the next run need not read it."""
+    for path in outcome.outputs:
+        project.index.made(os.path.join(project.state.root, path))
+    for path in outcome.trace.files:
+        project.index.digest(os.path.join(project.folder, path))
 
 
 def _made(project: Project) -> Made:

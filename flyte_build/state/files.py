@@ -1,8 +1,8 @@
 """The file index: content digests remembered by `stat` signature, so that a file is read only when it may differ.
 
 A signature holds size, mtime, ctime, inode and mode. ctime cannot be set by a user, so an edit whose mtime was put
-back is seen. A file that was changed less than `_RACY` before it was looked at is not remembered: on a coarse clock it
-could change again without a new signature.
+back is seen. A file is remembered only if it was last changed before the time that the clock of its own file system
+showed when it was read: within one step of that clock it could change again without a new signature.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import tempfile
 import time
 from pathlib import Path
 from typing import AnyStr, NamedTuple
@@ -21,8 +22,8 @@ from flyte_build.state import digest
 from flyte_build.state.folder import write_atomically
 
 FORMAT = 3
-_RACY = 2_000_000_000
-"""Nanoseconds; the coarsest timestamps of a common file system (FAT) have this step."""
+_COARSEST = 2_000_000_000
+"""Nanoseconds; the coarsest timestamps of a common file system (FAT) have this step. Counts where no clock is known."""
 
 
 class Signature(NamedTuple):
@@ -31,6 +32,13 @@ class Signature(NamedTuple):
     ctime: int
     inode: int
     mode: int
+
+
+class _Clock(NamedTuple):
+    """What time it was for a file system: with the steps of its timestamps, and maybe on another machine."""
+
+    device: int
+    now: int
 
 
 class Importable(NamedTuple):
@@ -65,6 +73,9 @@ class FileIndex:
         self._states: dict[str, str] = {}
         self._kinds: dict[str, str] = {}
         self._written: set[str] = set()
+        self._made: list[str] = []
+        self._clock: _Clock | None = None
+        """Of the file system that holds the index, before any file was read that may be remembered."""
         self.modules: dict[tuple[str, str], str] = {}
         """Folder and name -> what `find_module` found: each target asks again."""
         self.importable: dict[str, Importable] = {}
@@ -104,8 +115,15 @@ class FileIndex:
         """Look at a file again whenever it is asked for: this run writes it, maybe while another thread looks."""
         self._written.add(path)
 
+    def made(self, path: str) -> None:
+        """A file that this run has made: looked at when the index is saved, so that the next run need not read it."""
+        self._made.append(path)
+
     def save(self) -> None:
         """Keep what was learnt, where it can be written. Entries that this run did not look at stay."""
+        self._clock = None  # by now what was made is older
+        while self._made:
+            self._look(self._made.pop())
         if not self._learnt or self._path is None:
             return
         merged = _load(self._path)
@@ -117,7 +135,6 @@ class FileIndex:
         self._learnt = False
 
     def _look(self, path: str) -> str:
-        now = time.time_ns()
         try:
             found = os.stat(path)
             if not stat.S_ISREG(found.st_mode):
@@ -127,30 +144,42 @@ class FileIndex:
             saved = self._saved.files.get(path)
             if saved is not None and saved[0] == signature:
                 return saved[1]
+            settled = self._is_settled(found)
             content = digest.of_file(Path(path))
         except OSError:
             return ""
-        if _settled(signature, now):
+        if settled:
             self._next.files[path] = (signature, content)
             self._learnt = True
         return content
 
     def _list(self, folder: str) -> tuple[str, ...] | None:
-        now = time.time_ns()
         try:
             found = os.stat(folder)
             signature = _signature(found)
             saved = self._saved.folders.get(folder)
             if saved is not None and saved[0] == signature:
                 return saved[1]
+            settled = self._is_settled(found)
             with os.scandir(folder) as found_there:
                 entries = tuple(sorted(map(entry_text, found_there)))
         except OSError:
             return None
-        if _settled(signature, now):
+        if settled:
             self._next.folders[folder] = (signature, entries)
             self._learnt = True
         return entries
+
+    def _is_settled(self, found: os.stat_result) -> bool:
+        """Whether what changes from now on gets another signature. To be asked before the content is read."""
+        if self._path is None:
+            return False
+        if self._clock is None:
+            self._clock = _clock_of(self._path.parent)
+        changed = max(found.st_mtime_ns, found.st_ctime_ns)
+        if found.st_dev == self._clock.device:
+            return changed < self._clock.now
+        return changed < time.time_ns() - _COARSEST
 
 
 def kind(path: str) -> str:
@@ -193,9 +222,14 @@ def _signature(found: os.stat_result) -> Signature:
     return Signature(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_mode)
 
 
-def _settled(signature: Signature, now: int) -> bool:
-    """`now`: when the signature was taken, in nanoseconds; reading may last, and what changes meanwhile is racy too."""
-    return now - max(signature.mtime, signature.ctime) > _RACY
+def _clock_of(folder: Path) -> _Clock:
+    """The clock of the file system that a folder is in, as a file that is made there now has it."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            found = os.fstat(probe.fileno())
+    except OSError:
+        return _Clock(-1, 0)  # of no device
+    return _Clock(found.st_dev, found.st_ctime_ns)
 
 
 def _load(path: Path | None) -> _Saved:

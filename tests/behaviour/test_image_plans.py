@@ -10,7 +10,7 @@ import pytest
 
 from flyte_build.errors import ImageFileMissing
 from flyte_build.model import ImageBuild
-from flyte_build.state import digest, files
+from flyte_build.state import digest
 from flyte_build.steps import discover
 from tests.checkout import Checkout
 
@@ -172,7 +172,6 @@ def test_a_context_that_was_deleted_is_made_again(checkout: Checkout) -> None:
 
 
 def test_a_context_is_not_read_again_when_nothing_changed(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_RACY", 0)  # as if the files had been written a while ago
     assert checkout.deploy("discover") == {}
 
     def read(path: Path) -> str:

@@ -22,15 +22,11 @@ STORIES = int(ORDERED or 300)
 PARTS = 6
 """The stories are told in so many tests, for as many processes as there are."""
 FEW = 6
-SETTLED = 30_000_000
-"""Nanoseconds after which the file index trusts a file here. Its own two seconds are for file systems with a coarse
-clock, and nothing would ever be old enough for it in these tests."""
 
 
 @pytest.fixture
 def world(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> World:
     made = World(tmp_path_factory.mktemp("world"))
-    monkeypatch.setattr(files, "_RACY", SETTLED)
     monkeypatch.setattr(sys, "path", [*sys.path, str(made.site)])  # as the process has it that doit runs in
     return made
 

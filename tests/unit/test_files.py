@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from flyte_build.errors import StateUnwritable
-from flyte_build.state import digest
+from flyte_build.state import digest, files
 from flyte_build.state.files import FileIndex, kind
 from flyte_build.state.folder import StateFolder, write_atomically, write_unless_there
 from tests.unprivileged import unprivileged
@@ -24,9 +24,14 @@ MEND = "free some space, make the folder writable, or remove what is in its plac
 
 
 def settled(path: Path) -> None:
-    """Wait until a file's times are old enough to be trusted."""
-    while time.time_ns() - path.stat().st_ctime_ns < 2_050_000_000:
-        time.sleep(0.05)
+    """Wait until the clock of a file's file system shows another time than when it was changed."""
+    probe = path.parent / ".probe"
+    while True:
+        probe.touch()
+        now = probe.stat().st_ctime_ns
+        probe.unlink()
+        if now > path.stat().st_ctime_ns:
+            return
 
 
 def saved(path: Path) -> dict[str, dict[str, object]]:
@@ -113,12 +118,74 @@ def test_a_file_is_looked_at_once_in_a_run_unless_it_was_forgotten(tmp_path: Pat
     assert index.digest(str(path)) == digest.of_bytes(b"three")
 
 
-def test_a_file_changed_a_moment_ago_is_not_remembered_even_with_an_old_mtime(tmp_path: Path) -> None:
-    path = tmp_path / "a"
+def test_a_file_changed_since_the_clock_was_looked_at_is_not_remembered_even_with_an_old_mtime(tmp_path: Path) -> None:
+    path, old, folder = tmp_path / "a", tmp_path / "old", tmp_path / "folder"
+    old.touch()
+    settled(old)
+    index = FileIndex(tmp_path / "index")
+    index.digest(str(old))
     path.write_text("one")
     os.utime(path, ns=(LONG_AGO, LONG_AGO))
+    folder.mkdir()
+    index.digest(str(path))
+    index.listing(str(folder))
+    index.save()
+    assert (set(saved(tmp_path / "index")["files"]), saved(tmp_path / "index")["folders"]) == ({str(old)}, {})
+
+
+def test_a_file_changed_in_the_step_of_the_clock_in_which_it_is_read_is_not_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a"
+    path.write_text("one")
+    found = path.stat()
+    monkeypatch.setattr(files, "_clock_of", lambda _: files._Clock(found.st_dev, found.st_ctime_ns))
     index = FileIndex(tmp_path / "index")
     index.digest(str(path))
+    index.save()
+    assert saved(tmp_path / "index") == {}
+
+
+@pytest.mark.parametrize("age", [0, 1_900_000_000, 2_100_000_000])
+def test_where_the_clock_is_not_known_a_file_is_remembered_after_two_seconds(
+    age: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, index = tmp_path / "a", FileIndex(tmp_path / "none" / "index")  # where no file can be made to ask the clock
+    path.write_text("one")
+    changed = path.stat().st_ctime_ns
+    monkeypatch.setattr(time, "time_ns", lambda: changed + age)
+    index.digest(str(path))
+    index.save()
+    remembered = saved(tmp_path / "none" / "index").get("files", {})
+    assert set(remembered) == ({str(path)} if age > 2_000_000_000 else set())
+
+
+def test_what_a_run_made_is_known_to_the_next_one_without_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, index = tmp_path / "a", FileIndex(tmp_path / "index")
+    index.digest(str(path))
+    path.write_text("made")
+    settled(path)
+    index.made(str(path))
+    index.save()
+    monkeypatch.setattr(digest, "of_file", None)
+    assert FileIndex(tmp_path / "index").digest(str(path)) == digest.of_bytes(b"made")
+
+
+def test_what_a_run_made_and_somebody_changed_is_known_as_it_is(tmp_path: Path) -> None:
+    path, index = tmp_path / "a", FileIndex(tmp_path / "index")
+    path.write_text("made")
+    index.made(str(path))
+    path.write_text("mine")
+    settled(path)
+    index.save()
+    assert FileIndex(tmp_path / "index").digest(str(path)) == digest.of_bytes(b"mine")
+
+
+def test_what_a_run_made_and_somebody_removed_is_done_without(tmp_path: Path) -> None:
+    index = FileIndex(tmp_path / "index")
+    index.made(str(tmp_path / "a"))
     index.save()
     assert saved(tmp_path / "index") == {}
 
