@@ -36,6 +36,11 @@ _SHOWN = 10
 _ATTEMPTS = 5
 
 
+class Read(NamedTuple):
+    content: bytes
+    executable: bool
+
+
 class Plan(Value, frozen=True):
     """The files of a bundle, and what their choice depends on. Paths are relative to the root, POSIX, sorted."""
 
@@ -56,6 +61,8 @@ class Plan(Value, frozen=True):
     """Modules that Python cannot parse; worth a word, too."""
     readers: dict[str, str] = {}
     """What a lazy import leads to, or looks for in vain -> the file that has the import."""
+    sources: dict[str, Read] = {}
+    """What was read for its imports, and is packed as it was then."""
 
 
 # --- which files
@@ -71,7 +78,8 @@ def plan(target: Target, root: Path, discovery: Discovery, *, search: Sequence[s
             `all` or a folder include cannot be bundled; a file cannot be read.
     """
     rules = ignore.load(root, target.exclude)
-    by_style, lazy = _by_style(target, root, discovery, rules=rules, search=search)
+    sources: dict[str, Read] = {}
+    by_style, lazy = _by_style(target, root, discovery, rules=rules, search=search, sources=sources)
     seen = [
         by_style,
         *(_included(root, include, rules) for include in _includes(target, root, discovery)),
@@ -87,6 +95,7 @@ def plan(target: Target, root: Path, discovery: Discovery, *, search: Sequence[s
         secrets=tuple(sorted({path for scan in seen for path in scan.secrets}.difference(files))),
         broken=lazy.broken,
         readers=lazy.readers,
+        sources=sources,
     )
 
 
@@ -103,9 +112,15 @@ def _first(parts: Iterable[dict[str, str]]) -> dict[str, str]:
 
 
 def _by_style(
-    target: Target, root: Path, discovery: Discovery, *, rules: Ignore, search: Sequence[str]
+    target: Target,
+    root: Path,
+    discovery: Discovery,
+    *,
+    rules: Ignore,
+    search: Sequence[str],
+    sources: dict[str, Read],
 ) -> tuple[Scan, imports.Closure]:
-    """What the copy style takes, and what was found of lazy imports."""
+    """What the copy style takes, and what was found of lazy imports; `sources` gets what was read for that."""
     none = imports.Closure(files=(), missing=())
     loaded = tuple(path for path in discovery.loaded_files if not rules.excludes(path))
     if target.copy_style == "none":
@@ -116,9 +131,12 @@ def _by_style(
     if not target.lazy_imports:
         return Scan(files=loaded), none
     base = os.path.realpath(os.fsencode(root))
-    found = imports.closure(
-        root, loaded, lambda path: read_whole(base, path)[0], search=search, leave_out=rules.excludes
-    )
+
+    def read(path: str) -> bytes:
+        sources[path] = read_whole(base, path)
+        return sources[path].content
+
+    found = imports.closure(root, loaded, read, search=search, leave_out=rules.excludes)
     return Scan(files=found.files, missing=found.missing), found
 
 
@@ -235,17 +253,17 @@ def pack(plan: Plan, root: Path, out: Path) -> Bundle:
         raise errors.BundleTooLarge(place=plan.place, size=total, limit=plan.max_size, largest=_largest(sizes))
     files: list[BundleFile] = []
     packed = io.BytesIO()
-    archive.write(packed, _members(base, plan.files, files))
+    archive.write(packed, _members(base, plan, files))
     bundle_digest = archive.content_digest(files)
     path = out / f"{bundle_digest}.tar.gz"
     write_unless_there(path, packed.getvalue())
     return Bundle(digest=bundle_digest, files=tuple(files), archive_size=path.stat().st_size)
 
 
-def _members(base: bytes, paths: Iterable[str], files: list[BundleFile]) -> Iterator[archive.Member]:
+def _members(base: bytes, plan: Plan, files: list[BundleFile]) -> Iterator[archive.Member]:
     """Each file's content, noting in `files` what was read."""
-    for path in paths:
-        content, executable = read_whole(base, path)
+    for path in plan.files:
+        content, executable = plan.sources.get(path) or read_whole(base, path)
         files.append(BundleFile(path=path, digest=digest.of_bytes(content), size=len(content), executable=executable))
         yield archive.Member(path, executable, content)
 
@@ -265,9 +283,7 @@ def _largest(sizes: Iterable[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
 # --- one file
 
 
-def read_whole(
-    base: bytes, path: str, read: Callable[[BinaryIO], bytes] = lambda file: file.read()
-) -> tuple[bytes, bool]:
+def read_whole(base: bytes, path: str, read: Callable[[BinaryIO], bytes] = lambda file: file.read()) -> Read:
     """A file's content, never half of one and half of another, and whether it is executable.
 
     Raises:
@@ -284,7 +300,7 @@ def read_whole(
         except OSError as error:
             raise _unreachable(path, full, error) from error
         if _identity(before) == _identity(after) and len(content) == after.st_size:
-            return content, bool(after.st_mode & stat.S_IXUSR)
+            return Read(content, bool(after.st_mode & stat.S_IXUSR))
     raise errors.FileKeepsChanging(path=path, attempts=_ATTEMPTS)
 
 

@@ -538,7 +538,7 @@ def test_file_that_is_gone_is_named(root: Path) -> None:
 
 
 def test_file_replaced_by_a_folder_is_named(root: Path) -> None:
-    found = plan(root)
+    found = plan(root, lazy_imports=False)
     (root / "main.py").unlink()
     (root / "main.py").mkdir()
     with pytest.raises(errors.FileUnreadable) as caught:
@@ -546,6 +546,14 @@ def test_file_replaced_by_a_folder_is_named(root: Path) -> None:
     assert str(caught.value) == (
         "main.py: cannot be read: Is a directory; make it readable, or leave it out with `exclude`"
     )
+
+
+def test_source_is_packed_as_it_was_when_its_imports_were_read(root: Path) -> None:
+    found = plan(root)
+    before = built(root, "loaded_modules")
+    (root / "main.py").write_text("import shared.other\n")
+    (root / "shared/lazy.py").chmod(0o755)
+    assert packing.pack(found, root, root.parent / "out") == before
 
 
 # --- a file that changes while it is read
