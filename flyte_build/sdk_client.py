@@ -5,19 +5,37 @@ Private parts are listed here, as in `flyte_build.sdk`, and looked up by the sam
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import flyte.errors
 from flyte._initialize import _initialize_client, _platform_to_client_kwargs
-from flyte.remote._client.controlplane import ClientSet
 
 from flyte_build.errors import BackendUnreachable, CredentialsUnusable
 from flyte_build.model import BackendSettings
 
 if TYPE_CHECKING:
     from flyte.config._config import PlatformConfig
+
+
+@contextlib.contextmanager
+def _without(module: str) -> Iterator[None]:
+    """Have imports not find a module that they can do without."""
+    known = module in sys.modules
+    sys.modules.setdefault(module, None)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        if not known:
+            del sys.modules[module]
+
+
+with _without("httpx._main"):  # httpx's own command, with which the client takes a tenth longer to import
+    from flyte.remote._client.controlplane import ClientSet
 
 PRIVATE_NAMES = (
     "flyte._initialize._initialize_client",

@@ -67,10 +67,24 @@ class SignedStore:
 
     @once
     def client(self) -> httpx.Client:
-        """Kept: reading the certificates takes as long as a small upload. Safe to share between threads."""
+        """Kept: reading the certificates takes longer than a small upload. Safe to share between threads."""
+        return self._new_client(verify=True)
+
+    @once
+    def client_without_tls(self) -> httpx.Client:
+        """The same, for what needs no certificates."""
+        return self._new_client(verify=False)
+
+    def _new_client(self, *, verify: bool) -> httpx.Client:
         import httpx
 
-        return httpx.Client(timeout=httpx.Timeout(self.read_timeout, connect=CONNECT_TIMEOUT))
+        return httpx.Client(verify=verify, timeout=httpx.Timeout(self.read_timeout, connect=CONNECT_TIMEOUT))
+
+    def _client_for(self, url: str) -> httpx.Client:
+        from urllib.request import getproxies
+
+        uses_tls = url.startswith("https:") or getproxies().keys() - {"no"}  # a proxy may speak TLS itself
+        return self.client if uses_tls else self.client_without_tls
 
     def put(self, bundle: Bundle, archive: Path, progress: Progress | None = None) -> Upload:
         """See `Store.put`. The bytes are always sent: a signed URL does not tell what is there."""
@@ -92,7 +106,12 @@ class SignedStore:
         def send(location: UploadLocation) -> Answer:
             headers = headers_for(location, content_md5=content_md5, length=length)
             sent: list[int] = []
-            answer = _put(self.client, location.signed_url, headers=headers, body=_chunks(file, sent, progress))
+            answer = _put(
+                self._client_for(location.signed_url),
+                location.signed_url,
+                headers=headers,
+                body=_chunks(file, sent, progress),
+            )
             if progress and judge(answer) != "done":
                 progress(-sum(sent))
             return answer

@@ -106,6 +106,25 @@ def test_a_backend_opens_this_store() -> None:
     assert open_store(StoreSettings(url="backend"), locations) == SignedStore(locations=locations)
 
 
+@pytest.mark.parametrize(
+    ("url", "proxy", "reads_certificates"),
+    [
+        ("http://127.0.0.1:9000/bucket", "", False),
+        ("https://127.0.0.1:9000/bucket", "", True),
+        ("http://127.0.0.1:9000/bucket", "https://proxy.example:3128", True),
+    ],
+)
+def test_certificates_are_read_where_tls_may_be_spoken_and_only_there(
+    url: str, proxy: str, reads_certificates: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    if proxy:
+        monkeypatch.setenv("http_proxy", proxy)
+    store = SignedStore(locations=Locations([]))
+    assert (store._client_for(url) is store.client) == reads_certificates
+
+
 def test_upload_asks_with_name_and_md5_and_gives_the_native_url(tmp_path: Path) -> None:
     bundle, archive = archive_of(tmp_path)
     with faulty_server(in_turn(DONE)) as server:

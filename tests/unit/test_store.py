@@ -122,3 +122,14 @@ def test_no_client_is_imported_before_it_is_used() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_client_of_the_backend_is_imported_without_httpx_s_command_which_can_be_imported_after() -> None:
+    code = (
+        "import sys, flyte_build.sdk_client\n"
+        "print('httpx' in sys.modules, 'httpx._main' in sys.modules)\n"
+        "import httpx._main\n"
+        "print(httpx._main.main.name)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False", "main"]
