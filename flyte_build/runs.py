@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,15 @@ class Run(Reporter):
         super().initialize(tasks, selected_tasks)
         if self._targets and not self._planning:
             self.work_alone()
+            self._start_loading()
+
+    def _start_loading(self) -> None:
+        """Have the parent of loads import the SDK while doit looks at the first target, if that was never loaded."""
+        first = project().state.receipt_path(next(iter(self._targets)), "discover")
+        if not os.path.lexists(first) and not project().manifest.cache.url:
+            from flyte_build.steps.workers import shared_zygote
+
+            shared_zygote(project())
 
     def work_alone(self) -> None:
         """Keep other runs out of the state folder for the rest of this one.

@@ -296,9 +296,9 @@ def _load(
             state=str(project.state.root) if keep else os.path.join(scratch, "state"),
             **paths,
         )
-        from flyte_build.steps.workers import shared_zygote
+        from flyte_build.steps import workers
 
-        status = shared_zygote(project, OTHER_HASH_SEED if elsewhere else HASH_SEED).run(request)
+        status = workers.load(project, request, OTHER_HASH_SEED if elsewhere else HASH_SEED)
         try:
             return msgspec.json.decode(Path(request.result).read_bytes(), type=LoadResult)
         except FileNotFoundError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import importlib
 import itertools
 import os
@@ -44,6 +45,7 @@ class Zygote:
         self._cores = threading.BoundedSemaphore(cores())
         self._asking = threading.Lock()
         self._numbers = itertools.count()
+        self._asked = False
         self._answers: dict[str, queue.SimpleQueue[int | None]] = {}
         """Number of a load that is under way -> what is said of it: the child's id, then its status; None: no more."""
         self._children: set[int] = set()
@@ -72,6 +74,8 @@ class Zygote:
         return self._process.poll() is None
 
     def close(self) -> None:
+        if not self._asked:
+            self._process.kill()  # it has no child, and may still be importing
         for child in tuple(self._children):
             self._kill(child)
         assert self._process.stdin is not None
@@ -84,6 +88,7 @@ class Zygote:
 
     def _ask(self, request: LoadRequest) -> tuple[str, queue.SimpleQueue[int | None]]:
         assert self._process.stdin is not None
+        self._asked = True
         number, answers = str(next(self._numbers)), queue.SimpleQueue[int | None]()
         self._answers[number] = answers
         if self._ended:
@@ -134,11 +139,21 @@ def shared_zygote(project: Project, hash_seed: str = HASH_SEED) -> Zygote:
         if zygote is None or not zygote.alive:
             zygote = _shared[worker] = Zygote(environ)
             atexit.register(zygote.close)
-            if not project.manifest.backend.embedded:
-                # The parent of loads imports the SDK; meanwhile this process imports what registering will need.
-                name = "flyte_build.backend.remote"
-                threading.Thread(target=importlib.import_module, args=(name,), daemon=True).start()
         return zygote
+
+
+def load(project: Project, request: LoadRequest, hash_seed: str = HASH_SEED) -> int:
+    """Load one target in a child of the shared zygote; see `Zygote.run`."""
+    zygote = shared_zygote(project, hash_seed)
+    if not project.manifest.backend.embedded:
+        _import_client(os.getpid())
+    return zygote.run(request)
+
+
+@functools.cache
+def _import_client(_process: int) -> None:
+    """While the parent of loads imports the SDK, import in this process what registering will need."""
+    threading.Thread(target=importlib.import_module, args=("flyte_build.backend.remote",), daemon=True).start()
 
 
 def cores() -> int:

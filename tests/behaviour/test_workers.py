@@ -80,6 +80,17 @@ def test_a_load_that_ignores_its_time_limit_is_killed(
     assert zygote.run(request(tmp_path, "later", "")) == 0
 
 
+def test_a_parent_that_was_asked_for_nothing_is_ended_without_waiting(zygote: Zygote) -> None:
+    zygote.close()
+    assert zygote._process.returncode == -signal.SIGKILL
+
+
+def test_a_parent_that_was_asked_ends_by_itself(tmp_path: Path, zygote: Zygote) -> None:
+    zygote.run(request(tmp_path, "only", ""))
+    zygote.close()
+    assert zygote._process.returncode == 0
+
+
 def test_every_load_fails_when_their_parent_is_killed(tmp_path: Path, zygote: Zygote) -> None:
     requests = [request(tmp_path, "killer", KILLS_ITS_PARENT), request(tmp_path, "other", NEVER_ENDS)]
     with ThreadPoolExecutor() as pool:

@@ -51,7 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "api": {"errors", "manifest", "model", "pipeline", "planning", "project", "report", "sharing", "state", "steps"},
     "report": set(),
     "command_line": {"errors", "manifest", "pipeline", "project", "report"},
-    "runs": {"command_line", "errors", "report", "sharing"},
+    "runs": {"command_line", "errors", "report", "sharing", "steps"},
     "graph": {
         *("backend", "checking", "children", "command_line", "dodo", "errors", "model", "pipeline", "planning"),
         *("report", "runs", "sharing", "state", "why"),
