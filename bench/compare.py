@@ -3,8 +3,9 @@
     python -m bench.compare 5 20 40 100 --repeat 3
 
 prints a Markdown table: medians in seconds, how many times faster flyte_build is, its own CPU seconds and peak memory,
-and what `doit` itself takes for as many tasks that check nothing. Each has a checkout and a home of its own, and they
-take turns. The control plane answers at once, in a process of its own: what is measured is the client.
+and what `doit` itself takes for as many tasks that check nothing. Each has a checkout and a home of its own. In each
+round both go through all scenarios, one after the other, as their users do: what a tool leaves in the system's caches
+serves its own next run. The control plane answers at once, in a process of its own: what is measured is the client.
 """
 
 from __future__ import annotations
@@ -73,14 +74,15 @@ def measure(
         theirs = Checkout(folder / "peer", services, endpoint, shape)
         ours = Checkout(folder / "ours", services, endpoint, shape)
         idle = floor(folder / "floor", services)
+        turns: list[tuple[str, Checkout, Callable[[], Cost]]] = [("ours", ours, ours.deploy)]
+        if peer:
+            turns.append(("peer", theirs, theirs.peer_deploy))
         for _ in range(repeat):
-            for scenario in SCENARIOS:
-                turns: list[tuple[str, Checkout, Callable[[], Cost]]] = [("ours", ours, ours.deploy)]
-                if peer:
-                    turns.append(("peer", theirs, theirs.peer_deploy))
-                for who, checkout, deploy in turns:
+            for who, checkout, deploy in turns:
+                for scenario in SCENARIOS:
                     scenario.prepare(checkout)
                     costs[scenario.name, who].append(deploy())
+                    print(f"{services} {who} {scenario.name}: {costs[scenario.name, who][-1]}", file=sys.stderr)
             costs[_FLOOR, "ours"].append(idle())
         cache = f'url = "file://{folder}/cache"'
         taken = shared_cache.measure(folder / "shared", services, endpoint, cache, repeat=repeat, environ={})
