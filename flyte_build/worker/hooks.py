@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _posixsubprocess
 import fcntl
+import glob
 import os
 import pathlib
 import posix
@@ -25,11 +26,14 @@ _F_GETPATH = 50
 _STARTED_BY = "_flyte_build_started_by"
 _KIND_ONLY = {
     *("_isdir", "_joinrealpath", "_lexists", "exists", "is_block_device", "is_char_device", "is_dir", "is_fifo"),
-    *("is_file", "is_mount", "is_socket", "is_symlink", "isdir", "isfile", "islink", "ismount", "lexists", "resolve"),
+    *("is_file", "is_mount", "is_socket", "is_symlink", "isdir", "isfile", "islink", "ismount", "lexists", "realpath"),
+    *("resolve", "select_exists"),
 }
 """Functions of Python's own that ask `stat` only what there is, and tell nothing of the content."""
 _LINK_ONLY = {"is_symlink", "islink"}
 """Of those, the ones that ask whether it is a link."""
+_COPYING = (getattr(pathlib, "_normal_accessor", None), getattr(glob, "_StringGlobber", None))
+"""What has copies of functions of `os`: `pathlib` of Python 3.10, and what its globs go by in 3.13."""
 
 
 def wrap_loader(recorder: Recorder) -> None:
@@ -72,14 +76,20 @@ def wrap_files(recorder: Recorder) -> None:
     wrapped["access"] = wrap(os.access, recorder.record_access)
     wrapped["readlink"] = wrap(os.readlink, recorder.record_link)
     wrapped["open"] = _open_below(recorder, os.open)
-    accessor = getattr(pathlib, "_normal_accessor", None)  # Python 3.10 has copies of its own
     for name, function in wrapped.items():
         for supporting in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks, os.supports_effective_ids):
             if getattr(os, name) in supporting:
                 supporting.add(function)
-        setattr(os, name, function)
-        if hasattr(accessor, name):
-            setattr(accessor, name, function)
+        _replace(name, function)
+
+
+def _replace(name: str, function: Any) -> None:
+    """Have a function stand for that of `os`, also where Python keeps a copy of it."""
+    original = getattr(os, name)
+    setattr(os, name, function)
+    for holder in _COPYING:
+        if getattr(holder, name, None) is original:  # of that name there may be another function
+            setattr(holder, name, staticmethod(function))
 
 
 def _open_below(recorder: Recorder, original: Any) -> Any:
@@ -141,7 +151,8 @@ def list_backwards() -> None:
         with scandir(path) as entries:
             return _Entries(list(entries)[::-1])
 
-    os.listdir, os.scandir = listed, scanned  # type: ignore[assignment]
+    _replace("listdir", listed)
+    _replace("scandir", scanned)
 
 
 class _Entries:

@@ -359,6 +359,15 @@ LOOKED_FOR: dict[str, tuple[str, str]] = {
     "os.walk": ("SEEN = any('new' in files for _, _, files in os.walk('.'))", "files in . changed"),
     "Path.iterdir": ("SEEN = len(list(Path('.').iterdir()))", "files in . changed"),
     "Path.glob": ("SEEN = len(list(Path('.').glob('n*')))", "files in . changed"),
+    "Path.glob of a name": ("SEEN = len(list(Path('.').glob('new')))", "new is now file"),
+    "Path.rglob": ("SEEN = len(list(Path('.').rglob('new')))", "files in . changed"),
+    "glob.glob of a name": ("SEEN = len(glob.glob('new'))", "new is now file"),
+    "glob.iglob": ("SEEN = len(list(glob.iglob('new', root_dir=os.getcwd())))", "new is now file"),
+    "os.path.realpath": ("SEEN = os.path.realpath('new')", "new is now file"),
+    "Path.resolve": (
+        "try:\n    SEEN = Path('new').resolve(strict=True)\nexcept OSError:\n    SEEN = 0",
+        "new is now file",
+    ),
     "glob.glob": ("SEEN = glob.glob('n*')", "files in . changed"),
     "pkgutil": ("SEEN = [each.name for each in pkgutil.iter_modules(['.'])]", "files in . changed"),
     "os.fwalk": ("SEEN = any('new' in files for _, _, files, _ in os.fwalk('.'))", "files in . changed"),
@@ -389,6 +398,14 @@ def test_however_a_file_is_looked_for_its_appearing_is_seen(line: str, reason: s
     else:
         checkout.write("new.py" if "import of" in reason else "new", "")
     assert checkout.deploy()["discover"] == reason
+
+
+@pytest.mark.parametrize("line", ["os.path.realpath('data')", "Path('data').resolve()", "*Path('.').glob('data')"])
+def test_who_asks_where_a_file_is_has_not_read_it(line: str, tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("1")
+    checkout = small(tmp_path, f"import os\nfrom pathlib import Path\nSEEN = len(str([{line}])) > 0")
+    (tmp_path / "data").write_text("22")
+    assert checkout.deploy() == {}
 
 
 def test_a_name_that_is_not_utf8_in_a_folder_is_seen_and_harms_nothing(tmp_path: Path) -> None:

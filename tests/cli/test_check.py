@@ -56,6 +56,15 @@ def test_the_order_of_a_folder_is_named(tmp_path: Path) -> None:
     assert repository.doit("check").code == 0
 
 
+@pytest.mark.parametrize("listed", ["glob('*')", "iterdir()"])
+def test_the_order_in_which_pathlib_lists_is_named(listed: str, tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / "data" / name).mkdir(parents=True)
+    head = f"from pathlib import Path\nSEEN = '-'.join(each.name for each in Path('data').{listed})"
+    said = failures(seen(tmp_path, head).doit("check"))["check:fraud"]
+    assert said in (difference("'a-b' -> 'b-a'", 10), difference("'b-a' -> 'a-b'", 10))
+
+
 def test_the_folder_of_the_checkout_is_named(tmp_path: Path) -> None:
     said = failures(seen(tmp_path, "SEEN = __file__").doit("check"))["check:fraud"]
     assert said.startswith(difference(f"'{tmp_path}/fraud.py'"[:57]))
