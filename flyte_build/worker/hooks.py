@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import _posixsubprocess
+import contextlib
 import fcntl
 import glob
+import importlib
 import os
 import pathlib
 import posix
@@ -12,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from importlib.machinery import SourceFileLoader
-from types import CodeType, FrameType
+from types import CodeType, FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from flyte_build.worker import codes
@@ -133,6 +135,25 @@ def wrap_processes(recorder: Recorder) -> None:
 
     threading.Thread.start = started  # type: ignore[method-assign]
     _posixsubprocess.fork_exec = executed
+    for module in _interpreter_modules():
+        _wrap_interpreters(module, recorder)
+
+
+def _interpreter_modules() -> Iterator[ModuleType]:
+    """What makes interpreters: by its name from Python 3.13 on, where it has no audit event, and before."""
+    for name in ("_interpreters", "_xxsubinterpreters"):
+        with contextlib.suppress(ImportError):
+            yield importlib.import_module(name)
+
+
+def _wrap_interpreters(module: Any, recorder: Recorder) -> None:
+    create = module.create
+
+    def created(*args: Any, **kwargs: Any) -> Any:
+        recorder.record_opaque("started an interpreter", sys._getframe(1))
+        return create(*args, **kwargs)
+
+    module.create = created
 
 
 def starting_line(thread: threading.Thread) -> str:

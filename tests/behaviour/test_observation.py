@@ -85,8 +85,9 @@ OPAQUE = {
         "small.py:3 started a process",
     ),
     "another interpreter": (
-        "import _xxsubinterpreters\nSEEN = _xxsubinterpreters.create() and 1",
-        "small.py:2 started an interpreter",
+        "try:\n    import _interpreters as made\nexcept ImportError:  # before Python 3.13\n"
+        "    import _xxsubinterpreters as made\nSEEN = made.create() and 1",
+        "small.py:5 started an interpreter",
     ),
     "coroutine": (
         "import asyncio\nasync def go():\n    return await asyncio.create_subprocess_exec('true')\n"
