@@ -5,8 +5,9 @@ looked for, import lookups, environment variables, processes started and connect
 most of it; what has none is wrapped (`hooks`, `environment`); source files are compiled by us, which also never trusts
 a `.pyc`, since that is matched by a timestamp that can be put back.
 
-Not seen: what C code reads by itself (a database driver, `mmap` of an inherited descriptor), times, owners and link
-counts of files, of their modes all but the executable bit, what is reached through `/proc`, the clock, random numbers.
+Not seen: what C code reads by itself (a database driver, `mmap` of an inherited descriptor, `stat` of an entry that
+`os.scandir` gave), times, owners and link counts of files, of their modes all but the executable bit, what is reached
+through `/proc`, the clock, random numbers.
 What lies in an installed distribution or in Python itself is not recorded: the versions of those are part of the key.
 """
 
@@ -20,6 +21,7 @@ import posix
 import stat
 import sys
 import threading
+import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from importlib.machinery import SOURCE_SUFFIXES, ModuleSpec
@@ -310,7 +312,9 @@ class Recorder:
             self._made |= {path, os.path.realpath(path)}
 
     def _record_database(self, name: Any) -> None:
-        path = os.fsdecode(name).removeprefix("file:").partition("?")[0]
+        path = os.fsdecode(name)
+        if path.startswith("file:"):
+            path = urllib.parse.unquote(urllib.parse.urlsplit(path).path)
         if path not in ("", ":memory:"):
             self.record_open(path, "r", 0)
             self.record_open(f"{path}-wal", "r", 0)  # what was committed and is not in the file yet

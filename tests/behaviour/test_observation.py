@@ -194,6 +194,11 @@ FILES_READ: dict[str, tuple[str, str]] = {
     "size": ("SEEN = os.path.getsize('data')", "data changed"),
     "size of a path": ("SEEN = Path('data').stat().st_size", "data changed"),
     "database by URI": ("SEEN = sqlite3.connect('file:data?mode=ro', uri=True) and 1", "data changed"),
+    "database by a quoted URI": ("SEEN = sqlite3.connect('file:d%61ta?mode=ro#top', uri=True) and 1", "data changed"),
+    "database by an absolute URI": (
+        "SEEN = sqlite3.connect(Path('data').absolute().as_uri(), uri=True) and 1",
+        "data changed",
+    ),
     "missed exclusively": (
         "try:\n    open('data', 'x')\nexcept OSError:\n    SEEN = open('data').read()",
         "data changed",
