@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _posixsubprocess
-import contextlib
 import fcntl
 import glob
 import importlib
@@ -14,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from importlib.machinery import SourceFileLoader
-from types import CodeType, FrameType, ModuleType
+from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
 from flyte_build.worker import codes
@@ -36,6 +35,8 @@ _LINK_ONLY = {"is_symlink", "islink"}
 """Of those, the ones that ask whether it is a link."""
 _COPYING = (getattr(pathlib, "_normal_accessor", None), getattr(glob, "_StringGlobber", None))
 """What has copies of functions of `os`: `pathlib` of Python 3.10, and what its globs go by in 3.13."""
+_INTERPRETERS = importlib.import_module("_interpreters") if sys.version_info >= (3, 13) else None
+"""What makes interpreters where there is no audit event for it."""
 
 
 def wrap_loader(recorder: Recorder) -> None:
@@ -135,15 +136,8 @@ def wrap_processes(recorder: Recorder) -> None:
 
     threading.Thread.start = started  # type: ignore[method-assign]
     _posixsubprocess.fork_exec = executed
-    for module in _interpreter_modules():
-        _wrap_interpreters(module, recorder)
-
-
-def _interpreter_modules() -> Iterator[ModuleType]:
-    """What makes interpreters: by its name from Python 3.13 on, where it has no audit event, and before."""
-    for name in ("_interpreters", "_xxsubinterpreters"):
-        with contextlib.suppress(ImportError):
-            yield importlib.import_module(name)
+    if _INTERPRETERS is not None:
+        _wrap_interpreters(_INTERPRETERS, recorder)
 
 
 def _wrap_interpreters(module: Any, recorder: Recorder) -> None:
