@@ -106,7 +106,11 @@ def deploy(
     _check(target)
     try:
         with project.working_alone(lambda holder: say(waiting_text(holder.description))):
-            return _planned(project, target) if dry_run else _deployed(project, target)
+            try:
+                return _planned(project, target) if dry_run else _deployed(project, target)
+            finally:
+                if project.worked:
+                    project.collect()
     finally:
         project.close()
 

@@ -48,6 +48,7 @@ def install() -> None:
     """Have doit's commands look at the words that they were given before they work."""
     for command in (Clean, Forget, Help, Ignore, Info, List, ResetDep, Strace):
         command._execute = _after_a_look(command._execute)
+    Clean.clean_tasks = _ours_together(Clean.clean_tasks)
     doit.control.InvalidCommand = _NotFound
     Info.get_reasons = staticmethod(_reasons)
 
@@ -69,6 +70,19 @@ def _after_a_look(work: Callable[..., Any]) -> Callable[..., Any]:
         return work(command, **params)
 
     return looking
+
+
+def _ours_together(work: Callable[..., None]) -> Callable[..., None]:
+    """Clean what is ours at once, after tasks of the user's, which may need it: several of ours may name one file."""
+
+    @functools.wraps(work)
+    def clean_tasks(command: Any, tasks: list[Any], dryrun: bool, cleanforget: bool) -> None:
+        from flyte_build import graph
+
+        work(command, tasks, dryrun, cleanforget)
+        graph.clean((task.name for task in tasks), dryrun=dryrun)
+
+    return clean_tasks
 
 
 def _names(command: str, words: Iterable[str], tasks: Iterable[str]) -> list[str]:

@@ -23,7 +23,7 @@ from flyte_build import children, pipeline
 from flyte_build.command_line import DEFAULT_PORT, manifest_path, project, steps_of, variables
 from flyte_build.errors import ManifestError, StateBusy, StepError
 from flyte_build.model import Cause, Fresh, Stale, Target
-from flyte_build.report import cache_lines, check_line, say, say_at_once, tell, waiting_text
+from flyte_build.report import cache_lines, check_line, clean_lines, say, say_at_once, tell, waiting_text
 from flyte_build.runs import JsonRun, Run
 from flyte_build.state.folder import NAME as STATE_FOLDER
 from flyte_build.state.lock import Holder
@@ -74,7 +74,6 @@ def step_tasks(step: str) -> Iterator[Task]:
             "io": _NO_CAPTURE,
             "task_dep": [f"{need}:{target.name}" for need in pipeline.NEEDS[step]],
             "uptodate": [Freshness(target, step)],
-            "clean": [Cleaning(target.name, step)],
         }
 
 
@@ -226,23 +225,6 @@ def _guarded(work: Callable[[], Any]) -> dict[str, Any] | TaskFailed:
     return data
 
 
-class Cleaning:
-    """What `doit clean` does to a step, after it has shown its name."""
-
-    def __init__(self, target: str, step: str) -> None:
-        self._target = target
-        self._step = step
-
-    def __call__(self, dryrun: bool) -> None:
-        with ended_by_failure(), project().working_alone(_tell_waiting):
-            found = pipeline.clean(project(), project().manifest.targets[self._target], self._step, dryrun=dryrun)
-        for what in found:
-            tell(f"{self._step}:{self._target} - {'would remove' if dryrun else 'removed'} {what}")
-
-    def __str__(self) -> str:
-        return "<what the step left here"  # doit takes the first character for the bracket of a repr
-
-
 def _serving(endpoint: str) -> None:
     settings = project().manifest.backend
     where = f"--project {settings.project} --domain {settings.domain}"
@@ -259,7 +241,7 @@ def _serve() -> TaskFailed | None:
     return None
 
 
-# --- forgetting
+# --- forgetting and cleaning
 
 
 def step_of(task_id: str) -> tuple[str, str] | None:
@@ -306,6 +288,19 @@ def forget_all() -> None:
         for target in project().manifest.targets:
             for step in pipeline.STEPS:
                 pipeline.forget(project(), target, step)
+
+
+def clean(tasks: Iterable[str], *, dryrun: bool) -> None:
+    """Clean those of the tasks that are ours, and say in a line what that removed."""
+    import msgspec
+
+    from flyte_build import cleaning
+
+    steps = [step for step in map(step_of, tasks) if step]
+    if steps:
+        with ended_by_failure(), project().working_alone(_tell_waiting):
+            done = cleaning.clean(project(), steps, dryrun=dryrun)
+        clean_lines(msgspec.to_builtins(done), dryrun=dryrun)
 
 
 # --- `flyte-build`: doit for a repository without a dodo.py

@@ -159,6 +159,7 @@ def run(project: Project, target: Target, step: str) -> Done:
             raise StepNotDone(step=step, need=need, target=target.name)
     verdict = judge(project, target, step)
     stale = verdict if isinstance(verdict, Stale) else Stale(reason="asked for", cause=Cause(kind="asked"))
+    project.worked = True
     project.state.create()
     path, before = project.state.receipt(target.name, step), project.state.before(target.name, step)
     _discard_changed_outputs(project, project.receipt(target.name, step))
@@ -237,17 +238,3 @@ def forget(project: Project, target: str, step: str) -> None:
     journal = project.state.journal(target, step)
     with unwritable(journal):
         journal.unlink(missing_ok=True)
-
-
-def clean(project: Project, target: Target, step: str, *, dryrun: bool = False) -> tuple[str, ...]:
-    """Remove a step's receipt and what it left here. Gives what was removed: paths, and images by their names."""
-    receipt = project.receipt(target.name, step)
-    outputs = receipt.outputs if isinstance(receipt, Receipt) else {}
-    found = tuple(path for path in outputs if not path.startswith("/") and (project.state.root / path).exists())
-    built = images.clean(project, target, dryrun=dryrun) if step == images.NAME else ()
-    if not dryrun:
-        forget(project, target.name, step)
-        for path in found:
-            with unwritable(project.state.root / path):
-                (project.state.root / path).unlink()
-    return (*(f"{project.state.root.name}/{path}" for path in found), *(f"image {uri}" for uri in built))

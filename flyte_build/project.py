@@ -28,6 +28,7 @@ from flyte_build.state.variables import BASE_VARIABLES, FIXED_VARIABLES
 if TYPE_CHECKING:
     from flyte_build.backend import Backend
     from flyte_build.manifest import Manifest
+    from flyte_build.state.garbage import Removed
     from flyte_build.store import Store
 
 _T = TypeVar("_T", bound=Value)
@@ -84,8 +85,8 @@ class Project:
         """Told what a running step has to say of its progress. Called in any thread."""
         self.one_by_one = False
         """Whether nothing is to be done at the same time as something else."""
-        self.made_contexts = False
-        """Whether this run has made what images are built from, and may have left behind what an earlier one made."""
+        self.worked = False
+        """Whether this run has done something, and may have left behind what an earlier one made."""
         self.lock = lock_of(self.state.lock)
         self._resolved: dict[str, Path] = {}
         self._open: dict[tuple[int, str], Any] = {}
@@ -265,10 +266,20 @@ class Project:
         assert isinstance(receipt, Receipt), f"step {step} of {target} has no receipt: {receipt.reason}"
         return receipt.read(kind)
 
-    def collect_objects(self) -> None:
-        """Remove the objects that no receipt of any target refers to. Nobody else may be at work in the folder."""
-        found = map(receipts.load, (self.state.root / "targets").glob("*/*.json"))
-        self.state.drop_objects({c for each in found if isinstance(each, Receipt) for c in each.outputs.values()})
+    def collect(self) -> Removed:
+        """Remove what no receipt names any more, unless somebody else may be at work in the folder.
+
+        What cannot be removed stays; so does everything where a receipt cannot be read.
+        """
+        from flyte_build.state import garbage  # a no-op spares the import
+
+        removed = garbage.Removed()
+        with self.lock.alone() as alone, contextlib.suppress(OSError):
+            if alone:
+                removed = garbage.remove(garbage.unnamed(self.state))
+        self.index.drop(removed.paths)
+        self.index.save()
+        return removed
 
     def backend(self) -> Backend:
         """The control plane, opened at the first use and shared by all targets of this process."""

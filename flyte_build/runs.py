@@ -64,6 +64,10 @@ class Run(Reporter):
             self._targets.clear()  # there is nothing to tell of them
             raise InvalidDodoFile(error.message) from error
 
+    def execute_task(self, task: Any) -> None:
+        project().worked |= bool(task.actions)  # a worker of doit's may do it, which has a project of its own
+        super().execute_task(task)
+
     def may_differ_now(self) -> bool:
         """Called before work: whether a verdict may be another one after others have worked here, or elsewhere."""
         alone = project().lock.is_held
@@ -88,10 +92,9 @@ class Run(Reporter):
         if self._sharing is not None:
             self._sharing.finish(self.deployed())
             self.warn(self._sharing.warnings)
-        # An interrupted run has threads that are still at work.
-        if self._targets and project().made_contexts and not self.unfinished():
-            project().collect_objects()
         super().complete_run()
+        if project().worked and not self.unfinished():  # who interrupts a run wants it to end
+            project().collect()
 
 
 def _target_by_target(tasks: Mapping[str, Any], selected: Iterable[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Runs doit and kills it, with SIGKILL, when it comes to a certain line: `python killing.py COMMANDS WORDS`.
 
 COMMANDS is a JSON object: `log` is a file for the lines of flyte_build in the order in which they were first run, and
-`at` the number in that order of the line before which the process is killed; below 0: none.
+`at` the number in that order of the line before which the process is killed, below 0: none; or the line itself.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ def main() -> None:
     def on_line(frame: FrameType, event: str, _argument: Any) -> Any:
         line = (frame.f_code.co_filename, frame.f_lineno)
         if event == "line" and line not in seen:
-            if len(seen) == commands["at"]:
+            text = f"{line[0][len(_PACKAGE) :]}:{line[1]}"
+            if commands["at"] in (len(seen), text):
                 os.kill(os.getpid(), signal.SIGKILL)
             seen[line] = None
-            os.write(log, f"{line[0][len(_PACKAGE) :]}:{line[1]}\n".encode())
+            os.write(log, f"{text}\n".encode())
         return on_line
 
     def on_call(frame: FrameType, _event: str, _argument: Any) -> Any:

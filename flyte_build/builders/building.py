@@ -18,8 +18,7 @@ from flyte_build.images.naming import NamedBuild
 from flyte_build.images.references import parse
 from flyte_build.model import BackendSettings, ImageBuild, ImageSettings, Value
 from flyte_build.once import once
-from flyte_build.state import digest
-from flyte_build.state.folder import write_atomically
+from flyte_build.state.folder import image_file, write_atomically
 from flyte_build.state.lock import exclusive
 
 if TYPE_CHECKING:
@@ -257,4 +256,4 @@ def built(folder: Path) -> tuple[str, ...]:
 
 def file_of(folder: Path, uri: str, ending: str) -> Path:
     """Where a log, a lock or the record of a build is."""
-    return folder / f"{digest.of_parts('image', [uri])}.{ending}"
+    return folder / image_file(uri, ending)

@@ -7,7 +7,16 @@ tells what is running and is written over; elsewhere each step that runs has a l
 from __future__ import annotations
 
 from flyte_build.report.events import OWN_TASKS, JsonReporter, Reporter
-from flyte_build.report.lines import cache_lines, cause_lines, check_line, say, say_at_once, tell, waiting_text
+from flyte_build.report.lines import (
+    cache_lines,
+    cause_lines,
+    check_line,
+    clean_lines,
+    say,
+    say_at_once,
+    tell,
+    waiting_text,
+)
 from flyte_build.report.writers import progress_writer
 
 __all__ = [
@@ -17,6 +26,7 @@ __all__ = [
     "cache_lines",
     "cause_lines",
     "check_line",
+    "clean_lines",
     "progress_writer",
     "say",
     "say_at_once",

@@ -85,6 +85,17 @@ def check_line(target: str, output: str) -> None:
         tell(f"{target}: declares the same, loaded twice")
 
 
+def clean_lines(cleaned: Mapping[str, Any], *, dryrun: bool) -> None:
+    """What `doit clean` has removed: images by name, and how many files."""
+    verb = "would remove" if dryrun else "removed"
+    for uri in cleaned["images"]:
+        tell(f"{verb} image {uri}")
+    if cleaned["files"]:
+        tell(f"{verb} {cleaned['files']} file{'s' if cleaned['files'] != 1 else ''}, {cleaned['size']:,} bytes")
+    elif not cleaned["images"]:
+        tell("nothing to remove")
+
+
 def cause_lines(chain: Iterable[str], old: str, new: str) -> Iterator[str]:
     """What people are shown of a cause below its words: what leads there, and what was and is there."""
     links = tuple(chain)

@@ -110,6 +110,7 @@ def _install_step(project: Project, target: Target, step: str, entry: Entry, rec
         return False
     if step == discover.NAME:
         causes.keep_installed(project)
+    project.worked = True
     receipts.save(project.state.receipt(target.name, step), receipt)
     project.state.journal(target.name, step).unlink(missing_ok=True)
     return True

@@ -12,6 +12,7 @@ import os
 import stat
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import AnyStr, NamedTuple
 
@@ -76,6 +77,7 @@ class FileIndex:
         self._made: list[str] = []
         self._clock: _Clock | None = None
         """Of the file system that holds the index, before any file was read that may be remembered."""
+        self._removed: set[str] = set()
         self.modules: dict[tuple[str, str], str] = {}
         """Folder and name -> what `find_module` found: each target asks again."""
         self.importable: dict[str, Importable] = {}
@@ -119,6 +121,13 @@ class FileIndex:
         """A file that this run has made: looked at when the index is saved, so that the next run need not read it."""
         self._made.append(path)
 
+    def drop(self, paths: Iterable[str]) -> None:
+        """Forget files for good, also in what is saved: this run has removed them."""
+        known = [path for path in paths if path in self._saved.files or path in self._digests]
+        self._written.update(known)
+        self._removed.update(known)
+        self._learnt = self._learnt or bool(known)
+
     def save(self) -> None:
         """Keep what was learnt, where it can be written. Entries that this run did not look at stay."""
         self._clock = None  # by now what was made is older
@@ -129,6 +138,8 @@ class FileIndex:
         merged = _load(self._path)
         merged.files.update(self._next.files)
         merged.folders.update(self._next.folders)
+        for path in self._removed:
+            merged.files.pop(path, None)
         with contextlib.suppress(StateUnwritable):
             text = msgspec.json.encode(merged)
             write_atomically(self._path, digest.of_bytes(text).encode() + b"\n" + text)

@@ -2,12 +2,15 @@
 
 targets/NAME/STEP.json    receipts            objects/DIGEST      drafts, specs and contexts of images
 targets/NAME/STEP.log     journals            bundles/DIGEST.tar.gz
+targets/NAME/STEP.before  receipts set aside while their step is to be done again
 targets/NAME/STEP.again   steps to be done again here
 images/                   logs, locks and records of builds
 files.json                the file index      store/, backend/    of the embedded control plane
 lock                      held by the run that is at work
 versions.lock             held while an explicit version is looked for and registered
 installed/DIGEST.json     what was installed, to tell what changed
+
+What is named by a digest goes when no receipt names it any more: see `garbage`.
 """
 
 from __future__ import annotations
@@ -15,9 +18,9 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from flyte_build.errors import StateUnwritable
 from flyte_build.state import digest
@@ -70,6 +73,11 @@ class StateFolder:
         """Where the receipts of a step of a target are."""
         variant = "" if step in _LOCAL else self._variant
         return self.root / "targets" / f"{quote(name, safe='')}{variant}"
+
+    @staticmethod
+    def target_of(folder: str) -> str:
+        """The target whose receipts, of some way of deploying it, are in a folder of this name."""
+        return unquote(folder.partition("@")[0])
 
     def receipt(self, target: str, step: str) -> Path:
         return Path(self.receipt_path(target, step))
@@ -130,13 +138,6 @@ class StateFolder:
             raise StateUnwritable(path=str(folder), reason=error.strerror or str(error)) from error
         return hasher.hexdigest()
 
-    def drop_objects(self, kept: Container[str]) -> None:
-        """Remove the objects whose digests are not among these. What cannot be removed stays."""
-        with contextlib.suppress(OSError):
-            for name in os.listdir(self.objects):
-                if digest.is_one(name) and name not in kept:
-                    _remove(str(self.objects / name))
-
     def create(self) -> None:
         """Make the folder, marked as a cache and ignored by git.
 
@@ -147,6 +148,11 @@ class StateFolder:
             return
         write_atomically(self.root / ".gitignore", b"*\n")
         write_atomically(self.root / "CACHEDIR.TAG", CACHEDIR_TAG)
+
+
+def image_file(uri: str, ending: str) -> str:
+    """The name, below `images/`, of a log, a lock or the record of a build."""
+    return f"{digest.of_parts('image', [uri])}.{ending}"
 
 
 @contextlib.contextmanager

@@ -75,6 +75,12 @@ class StateLock:
     def is_held(self) -> bool:
         return self._file is not None
 
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Whether the lock is held, by nobody beside the caller; no thread comes to share it in this block."""
+        with self._changing:
+            yield self._file is not None and self._sharers == 1
+
     def release(self) -> None:
         with self._changing:
             self._sharers -= 1

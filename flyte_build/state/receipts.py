@@ -63,6 +63,15 @@ class Receipt(Value, frozen=True):
             return None
 
 
+class Standing(msgspec.Struct):
+    """The part of a receipt that tells what it stands on, which takes a tenth of the time to read."""
+
+    format: int
+    key: msgspec.Raw
+    result: msgspec.Raw
+    outputs: dict[str, str] = {}
+
+
 class World:
     """What receipts are compared with: the files, folders and environment variables of this run."""
 
@@ -92,22 +101,35 @@ class _Sealed(Value, frozen=True):
 
 _SEALED = msgspec.json.Decoder(_Sealed)
 _RECEIPT = msgspec.json.Decoder(Receipt)
+_STANDING = msgspec.json.Decoder(Standing)
+_R = TypeVar("_R", Receipt, Standing)
 
 
 def load(path: Path | str) -> Receipt | Lost:
     """A receipt, or why there is none. Damage and other formats mean "start over", never a crash."""
     try:
-        sealed = _SEALED.decode(_content(path))
+        return _opened(content(path), _RECEIPT)
     except FileNotFoundError:
         return NEVER_DONE
     except OSError as error:
         return Lost(reason=f"its receipt cannot be read: {error.strerror}; starting over")
+
+
+def standing(data: bytes) -> Standing | None:
+    """What the receipt in a file's content stands on; None where `load` would give none."""
+    opened = _opened(data, _STANDING)
+    return None if isinstance(opened, Lost) else opened
+
+
+def _opened(data: bytes, decoder: msgspec.json.Decoder[_R]) -> _R | Lost:
+    try:
+        sealed = _SEALED.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return Lost(reason="its receipt was damaged; starting over")
     if digest.of_bytes(bytes(sealed.receipt)) != sealed.seal:
         return Lost(reason="its receipt was damaged; starting over")
     try:
-        receipt = _RECEIPT.decode(sealed.receipt)
+        receipt = decoder.decode(sealed.receipt)
     except msgspec.ValidationError:
         receipt = None
     if receipt is None or receipt.format != FORMAT:
@@ -115,8 +137,12 @@ def load(path: Path | str) -> Receipt | Lost:
     return receipt
 
 
-def _content(path: Path | str) -> bytes:
-    """A small file, with fewer calls of the system than `open` takes: there are hundreds."""
+def content(path: Path | str) -> bytes:
+    """Of a small file, with fewer calls of the system than `open` takes: there are hundreds.
+
+    Raises:
+        OSError
+    """
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         parts = [os.read(handle, _CHUNK)]

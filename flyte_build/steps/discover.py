@@ -120,7 +120,6 @@ def run(project: Project, target: Target) -> Outcome:
     discovery = loaded.discovery
     kept = project.state.put_object(discovery.json())
     causes.keep_installed(project)
-    project.made_contexts |= bool(_contexts(discovery))
     tasks = sum(len(environment.tasks) for environment in discovery.environments)
     return Outcome(
         result=Result(

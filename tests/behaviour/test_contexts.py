@@ -60,7 +60,7 @@ def test_what_another_way_of_deploying_refers_to_stays(repository: Repository) -
     assert repository.doit("discover", "output=jsonl").out.count('"status":"done"') == 0
 
 
-def test_a_run_that_makes_none_looks_for_none(repository: Repository) -> None:
+def test_a_run_with_nothing_to_do_removes_none(repository: Repository) -> None:
     stray = repository.write(f".flyte-build/objects/{'a' * 32}", "stray")
     discover(repository)
     assert stray.exists()
@@ -69,11 +69,13 @@ def test_a_run_that_makes_none_looks_for_none(repository: Repository) -> None:
     assert not stray.exists()
 
 
-def test_a_target_that_fails_loses_its_own_alone(repository: Repository) -> None:
+def test_a_target_that_fails_keeps_what_it_had_until_it_is_mended(repository: Repository) -> None:
     repository.write("credit/data.txt", "second credit")
     repository.write("fraud.py", "1 / 0")
     assert repository.doit("discover").code == 1
-    assert kept(repository).startswith("second credit: ")
+    assert kept(repository) == "first fraud, second credit: 4"
+    assert "runs: fraud.py changed" in repository.doit("why", "discover:fraud").out
+    repository.write("fraud/data.txt", "second fraud")
     repository.write("fraud.py", f"import pathlib\n{environment('fraud', IMAGE.format(name='fraud'))}")
     discover(repository)
-    assert kept(repository) == "first fraud, second credit: 4"
+    assert kept(repository) == "second credit, second fraud: 4"

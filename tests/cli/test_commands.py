@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -113,7 +114,9 @@ def test_info_says_in_words_why_a_task_runs(own: Repository) -> None:
 
 
 def test_clean_says_what_it_does(own: Repository) -> None:
-    assert own.doit("clean", "bundle:fraud").out == "bundle:fraud - executing 'Python: what the step left here'\n"
+    assert own.doit("clean", "bundle:fraud").out == "nothing to remove\n"
+    own.doit("bundle")
+    assert re.fullmatch(r"removed \d+ files, [\d,]+ bytes\n", own.doit("clean", "bundle:fraud").out)
 
 
 def test_a_database_that_cannot_be_dumped_is_told_as_such(own: Repository) -> None:

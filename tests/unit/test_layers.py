@@ -46,6 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sharing": {
         *("cache", "causes", "errors", "git", "manifest", "model", "pipeline", "project", "state", "steps", "versions"),
     },
+    "cleaning": {"model", "pipeline", "project", "state", "steps"},
     "planning": {"model", "pipeline", "project", "state", "steps", "versions"},
     "checking": {"children", "errors", "model", "project", "state", "steps"},
     "api": {"errors", "manifest", "model", "pipeline", "planning", "project", "report", "sharing", "state", "steps"},
@@ -53,13 +54,24 @@ MAY_IMPORT: dict[str, set[str]] = {
     "command_line": {"errors", "manifest", "pipeline", "project", "report"},
     "runs": {"command_line", "errors", "report", "sharing", "steps"},
     "graph": {
-        *("backend", "checking", "children", "command_line", "dodo", "errors", "model", "pipeline", "planning"),
+        *(
+            "backend",
+            "checking",
+            "children",
+            "cleaning",
+            "command_line",
+            "dodo",
+            "errors",
+            "model",
+            "pipeline",
+            "planning",
+        ),
         *("report", "runs", "sharing", "state", "why"),
     },
     "doit_database": {"command_line", "errors", "graph", "state"},
     "doit_why": {"graph"},
     "doit_dumpdb": set(),
-    "doit_commands": {"command_line", "errors"},
+    "doit_commands": {"command_line", "errors", "graph"},
     "dodo": {"doit_commands", "graph"},
 }
 """Room -> rooms that it may import from. `manifest_*` belong to `manifest`, `sdk_*` to `sdk`."""
