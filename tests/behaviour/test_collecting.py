@@ -162,7 +162,7 @@ def test_a_deploy_from_python_leaves_nothing_behind_either(repository: Repositor
     assert steps(repository) == []
 
 
-def test_a_plan_that_loads_anew_collects_too_and_one_that_does_not_waits_for_nobody(repository: Repository) -> None:
+def test_a_plan_collects_only_when_it_has_loaded_anew(repository: Repository) -> None:
     left = stray(repository)
     ran(repository, "plan")
     assert left.exists()
