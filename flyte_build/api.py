@@ -105,7 +105,7 @@ def deploy(
     )
     _check(target)
     try:
-        with project.working_alone(lambda holder: say(waiting_text(holder.description))):
+        with project.naming_tables(), project.working_alone(lambda holder: say(waiting_text(holder.description))):
             try:
                 return _planned(project, target) if dry_run else _deployed(project, target)
             finally:

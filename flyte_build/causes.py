@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
+from flyte_build.errors import written
 from flyte_build.model import BackendSettings, Cause, ImageSettings, Stale, Target, Value
 from flyte_build.state.folder import write_unless_there
 
@@ -42,7 +43,7 @@ def explain(project: Project, target: Target, stale: Stale, kept: Iterable[str])
     if cause.kind == "setting" and cause.name == DISTRIBUTIONS:
         return _package(project, stale)
     if cause.kind == "setting":
-        return replace(stale, reason=_setting(cause.name, target) or stale.reason)
+        return replace(stale, reason=_setting(cause.name, target, project.manifest.elsewhere) or stale.reason)
     if cause.kind not in ("file", "folder", "path", "import", "variable"):
         return stale
     readers: dict[str, str] = {}
@@ -65,11 +66,11 @@ def chain(cause: Cause, readers: Mapping[str, str]) -> tuple[str, ...]:
 
 _RENAMED = {"environments": "environment", "code_in_images": "copy_style"}
 """Field of a key -> the key of the target's table that it follows, where they differ."""
-_WHOLE = {"store": "[store]", "backend": "[flyte]"}
+_WHOLE = {"store": "store", "backend": "flyte"}
 """Field of a key that holds a table."""
 
 
-def _setting(field: str, target: Target) -> str:
+def _setting(field: str, target: Target, elsewhere: Mapping[str, str]) -> str:
     """That something changed in deploy.toml, as it is written there; empty for what is not written there."""
     name, _, inner = field.partition(".")
     key = _RENAMED.get(name, name)
@@ -78,10 +79,12 @@ def _setting(field: str, target: Target) -> str:
     if name in _RENAMED or (name in Target.__struct_fields__ and name not in ("name", "names", "origin")):
         return f"`{key}` in {target.settings(key)} changed"
     if name in _WHOLE:
-        return f"`{inner}` in {_WHOLE[name]} changed" if inner else ""
+        return f"`{inner}` in {written(elsewhere, _WHOLE[name], inner)} changed" if inner else ""
     if name in ImageSettings.__struct_fields__:
-        return f"`{field}` in [images] changed"
-    return f"`{name}` in [flyte] changed" if name in BackendSettings.__struct_fields__ else ""
+        return f"`{field}` in {written(elsewhere, 'images', name)} changed"
+    if name in BackendSettings.__struct_fields__:
+        return f"`{name}` in {written(elsewhere, 'flyte', name)} changed"
+    return ""
 
 
 def _version(target: Target) -> str:

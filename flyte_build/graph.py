@@ -219,7 +219,8 @@ def _guarded(work: Callable[[], Any]) -> dict[str, Any] | TaskFailed:
     import msgspec
 
     try:
-        data: dict[str, Any] = msgspec.to_builtins(work())
+        with project().naming_tables():
+            data: dict[str, Any] = msgspec.to_builtins(work())
     except StepError as error:
         return TaskFailed(error.message)
     return data

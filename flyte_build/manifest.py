@@ -69,6 +69,8 @@ class Manifest(Value, frozen=True):
     images: ImageSettings
     targets: dict[str, Target]
     cache: CacheSettings = CacheSettings()
+    elsewhere: dict[str, str] = {}
+    """TABLE.KEY of settings that are not written in `[TABLE]` -> where they are, such as `[profiles.prod.store]`."""
 
 
 def read_manifest(path: Path, variables: Mapping[str, str], environ: Mapping[str, str]) -> Manifest:
@@ -127,6 +129,7 @@ def parse_manifest(
         images=_images(tables["images"]),
         targets=targets,
         cache=_cache(msgspec.convert(tables.get("cache", {}), CacheTable), root),
+        elsewhere=_elsewhere(overlay, variables),
     )
 
 
@@ -183,6 +186,16 @@ def _origin(name: str, document: Tables, overlay: Tables, variables: Mapping[str
             **({"version": "command line:"} if "version" in variables else {}),
         },
     )
+
+
+def _elsewhere(overlay: Tables, variables: Mapping[str, str]) -> dict[str, str]:
+    """Where settings of the profile and of the command line are written."""
+    profile = variables.get("profile", "")
+    tables = {name: overlay.get(name, {}) for name in ("flyte", "store", "cache", "images")}
+    layered = {
+        f"{name}.{key}": label(("profiles", profile, name, "")) for name, table in tables.items() for key in table
+    }
+    return {**layered, **{f"flyte.{name}": "the command line" for name in ("project", "domain") if name in variables}}
 
 
 def _one_default_image(layer: Tables) -> Tables:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from flyte_build import git
-from flyte_build.errors import StateUnwritable
+from flyte_build.errors import BuildError, StateUnwritable
 from flyte_build.model import Progress, Target, Value
 from flyte_build.state import digest, receipts
 from flyte_build.state.files import FileIndex
@@ -166,6 +166,19 @@ class Project:
             known = place.removeprefix(os.path.join(folder, "")) if place != folder else "."
             self._places[path] = known
         return known
+
+    @contextlib.contextmanager
+    def naming_tables(self) -> Iterator[None]:
+        """Errors of the block name the table that a setting is written in, be it that of a profile.
+
+        Raises:
+            BuildError: the same.
+        """
+        try:
+            yield
+        except BuildError as error:
+            error.tell_of(self.manifest.elsewhere)
+            raise
 
     def is_news(self, matter: str) -> bool:
         """Whether nobody has asked so in this run: for what is said once, with the first target that meets it."""

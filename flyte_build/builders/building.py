@@ -108,7 +108,7 @@ def ensure_all(workshop: Workshop, jobs: Iterable[Job], show: Show, *, one_by_on
     outcomes = [_outcome(workshop, job, show) for job in jobs] if one_by_one else _at_once(workshop, jobs, show)
     failures = [outcome for outcome in outcomes if isinstance(outcome, errors.StepError)]
     if failures:
-        raise failures[0] if len(failures) == 1 else errors.SeveralImagesFailed(messages=_told_once(jobs, outcomes))
+        raise failures[0] if len(failures) == 1 else _told_once(jobs, outcomes)
     return {job.uri: outcome for job, outcome in zip(jobs, outcomes, strict=True) if isinstance(outcome, Made)}
 
 
@@ -133,18 +133,17 @@ def _outcome(workshop: Workshop, job: Job, show: Show) -> Made | errors.StepErro
         return error
 
 
-def _told_once(jobs: Iterable[Job], outcomes: Iterable[Made | errors.StepError]) -> tuple[str, ...]:
-    """The failures' messages in their order; those that differ in nothing but the image are told as one."""
+def _told_once(jobs: Iterable[Job], outcomes: Iterable[Made | errors.StepError]) -> errors.SeveralImagesFailed:
+    """The failures in their order; those that differ in nothing but the image are told as one."""
     alike: dict[str, list[str]] = {}
-    told: dict[str, str] = {}
+    first: dict[str, errors.StepError] = {}
     for job, outcome in zip(jobs, outcomes, strict=True):
         if isinstance(outcome, errors.StepError):
             what = outcome.message.replace(job.uri, "")
-            told.setdefault(what, outcome.message)
+            first.setdefault(what, outcome)
             alike.setdefault(what, []).append(job.uri)
-    return tuple(
-        f"{told[what]}\nthe same for {errors.quoted(uris[1:])}" if uris[1:] else told[what]
-        for what, uris in alike.items()
+    return errors.SeveralImagesFailed(
+        failures=tuple(first.values()), alike=tuple(tuple(uris[1:]) for uris in alike.values())
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flyte_build.errors.base import StepError, quoted
+from flyte_build.errors.base import BuildError, StepError, quoted
 
 
 class VersionWithoutGit(StepError):
@@ -90,8 +90,11 @@ class TasksNotRegistered(StepError):
 
     place: str
     registered: int
-    failures: tuple[str, ...]
-    """The message of each."""
+    failures: tuple[BuildError, ...]
+
+    @property
+    def parts(self) -> tuple[BuildError, ...]:
+        return self.failures
 
     @property
     def message(self) -> str:
@@ -99,7 +102,7 @@ class TasksNotRegistered(StepError):
             f"{self.place}: {len(self.failures)} of {len(self.failures) + self.registered} tasks "
             "were not registered; the next run registers only what is missing"
         )
-        return "\n".join((head, *self.failures))
+        return "\n".join((head, *(failure.message for failure in self.failures)))
 
 
 class BackendUnreachable(StepError):
@@ -110,7 +113,7 @@ class BackendUnreachable(StepError):
 
     @property
     def message(self) -> str:
-        mend = "check `endpoint` and `insecure` in `[flyte]`, and the network"
+        mend = f"check `endpoint` and `insecure` in {self.written('flyte', 'endpoint', 'insecure')}, and the network"
         return f"{self.endpoint}: no answer from a Flyte control plane: {self.reason}; {mend}"
 
 
@@ -122,7 +125,8 @@ class NotLoggedIn(StepError):
 
     @property
     def message(self) -> str:
-        mend = "name a Flyte configuration file with valid credentials as `config` in `[flyte]`, or set `FLYTE_API_KEY`"
+        where = self.written("flyte", "config")
+        mend = f"name a Flyte configuration file with valid credentials as `config` in {where}, or set `FLYTE_API_KEY`"
         return f"{self.endpoint}: login failed: {self.reason}; {mend}"
 
 
@@ -136,7 +140,8 @@ class NotPermitted(StepError):
 
     @property
     def message(self) -> str:
-        mend = "ask for the right to deploy there, or change `project` and `domain` in `[flyte]`"
+        where = self.written("flyte", "project", "domain")
+        mend = f"ask for the right to deploy there, or change `project` and `domain` in {where}"
         return f"{self.endpoint}: may not {self.action} in `{self.place}`: {self.reason}; {mend}"
 
 
@@ -163,7 +168,8 @@ class ResourceNotFound(StepError):
 
     @property
     def message(self) -> str:
-        mend = "check `project` and `domain` in `[flyte]`; `flyte get project` lists what there is"
+        where = self.written("flyte", "project", "domain")
+        mend = f"check `project` and `domain` in {where}; `flyte get project` lists what there is"
         return f"{self.endpoint}: cannot {self.action} in `{self.place}`: not found: {self.reason}; {mend}"
 
 
@@ -213,7 +219,8 @@ class UploadsNotServed(StepError):
 
     @property
     def message(self) -> str:
-        mend = "set `url` in `[store]` to a `file://` folder, or `endpoint` in `[flyte]` to that of `doit serve`"
+        store, flyte = self.written("store", "url"), self.written("flyte", "endpoint")
+        mend = f"set `url` in {store} to a `file://` folder, or `endpoint` in {flyte} to that of `doit serve`"
         return f"{self.path}: the embedded control plane takes uploads only when it is served; {mend}"
 
 

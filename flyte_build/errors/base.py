@@ -11,7 +11,8 @@ Anything else that escapes is a bug of ours (exit code 2, with a traceback).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ else:
 class BuildError(Exception):
     """Base of all: a dataclass to the type checker. A hundred real ones would cost a no-op 30 ms at import."""
 
+    _elsewhere: Mapping[str, str] = MappingProxyType({})
+    """As `written` takes it."""
+
     def __init__(self, **fields: object) -> None:
         kind = type(self)
         names = {name for each in kind.__mro__ for name in getattr(each, "__annotations__", ())}
@@ -40,6 +44,21 @@ class BuildError(Exception):
     def message(self) -> str:
         raise TypeError(f"{type(self).__name__} has no wording")
 
+    @property
+    def parts(self) -> tuple[BuildError, ...]:
+        """The errors whose messages are part of this one's."""
+        return ()
+
+    def tell_of(self, elsewhere: Mapping[str, str]) -> None:
+        """Word it for a manifest some of whose settings are written elsewhere than in the tables at the top."""
+        self._elsewhere = elsewhere
+        for part in self.parts:
+            part.tell_of(elsewhere)
+
+    def written(self, table: str, *keys: str) -> str:
+        """Where keys of a table at the top are written."""
+        return written(self._elsewhere, table, *keys)
+
     def __str__(self) -> str:
         return self.message
 
@@ -50,6 +69,14 @@ class ManifestError(BuildError):
 
 class StepError(BuildError):
     """A step could not do its work."""
+
+
+def written(elsewhere: Mapping[str, str], table: str, *keys: str) -> str:
+    """Where keys of a table are written: `[store]`, or `[profiles.prod.store]`, or both.
+
+    `elsewhere`: TABLE.KEY -> the place that counts instead of the table.
+    """
+    return " and ".join(dict.fromkeys(elsewhere.get(f"{table}.{key}", f"[{table}]") for key in keys))
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

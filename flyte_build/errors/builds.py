@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flyte_build.errors.base import StepError
+from flyte_build.errors.base import StepError, quoted
 
 
 class RegistryNotSet(StepError):
@@ -13,9 +13,10 @@ class RegistryNotSet(StepError):
 
     @property
     def message(self) -> str:
+        where = self.written("images", "registry")
         return (
             f"environment `{self.environment}`: its image `{self.image}` has to be built, and no registry is set to "
-            'push it to; set `registry` in [images], such as `registry = "localhost:5000"`, or name one in the code'
+            f'push it to; set `registry` in {where}, such as `registry = "localhost:5000"`, or name one in the code'
         )
 
 
@@ -44,21 +45,31 @@ class NotARegistry(StepError):
 
     @property
     def message(self) -> str:
+        where = self.written("images", "registry")
         return (
             f"cannot tell whether `{self.uri}` exists: `{self.registry}` answers as no registry does, with {self.said} "
-            f"to GET {self.address}; correct the image's registry in the code or `registry` in [images], or see to it "
+            f"to GET {self.address}; correct the image's registry in the code or `registry` in {where}, or see to it "
             "that the proxy in between lets this through"
         )
 
 
 class SeveralImagesFailed(StepError):
-    """More than one image of a target could not be brought. Each message is that of an error of its own."""
+    """More than one image of a target could not be brought."""
 
-    messages: tuple[str, ...]
+    failures: tuple[StepError, ...]
+    alike: tuple[tuple[str, ...], ...]
+    """Other images that failed as that of each failure did."""
+
+    @property
+    def parts(self) -> tuple[StepError, ...]:
+        return self.failures
 
     @property
     def message(self) -> str:
-        return "\n".join(self.messages)
+        pairs = zip(self.failures, self.alike, strict=True)
+        return "\n".join(
+            f"{failure.message}\nthe same for {quoted(uris)}" if uris else failure.message for failure, uris in pairs
+        )
 
 
 class DockerMissing(StepError):
@@ -68,9 +79,10 @@ class DockerMissing(StepError):
 
     @property
     def message(self) -> str:
+        where = self.written("images", "builder")
         return (
             f"`{self.uri}` has to be built, and there is no `docker` command; install Docker, "
-            'or set `builder = "remote"` in [images] for a backend that builds images'
+            f'or set `builder = "remote"` in {where} for a backend that builds images'
         )
 
 
@@ -125,9 +137,10 @@ class SeveralPlatforms(StepError):
 
     @property
     def message(self) -> str:
+        where = self.written("images", "platforms")
         return (
             f"`{self.uri}` is for {' and '.join(self.platforms)}, and {self.reason}; {self._mend}, or set "
-            f'`platforms = ["{self.platforms[0]}"]` in [images]'
+            f'`platforms = ["{self.platforms[0]}"]` in {where}'
         )
 
     @property
@@ -163,9 +176,10 @@ class BaseImageMissing(StepError):
 
     @property
     def message(self) -> str:
+        where = self.written("images", "mirrors")
         return (
             f"building `{self.uri}`: the image `{self.base}` cannot be pulled: {self.reason}; check its name, "
-            "`docker login`, and `mirrors` in [images]"
+            f"`docker login`, and `mirrors` in {where}"
         )
 
 
@@ -198,9 +212,10 @@ class PushRefused(StepError):
 
     @property
     def message(self) -> str:
+        where = self.written("images", "registry")
         return (
             f"`{self.uri}` was built and cannot be pushed: {self.reason}; run `docker login {self.registry}` with an "
-            "account that may write there, or set another `registry` in [images]"
+            f"account that may write there, or set another `registry` in {where}"
         )
 
 
@@ -242,7 +257,8 @@ class ImageNotRemote(StepError):
 
     @property
     def message(self) -> str:
+        where = self.written("images", "builder")
         return (
             f"{self.file}: the image of environment `{self.environment}` cannot be built by the backend: "
-            f'{self.reason}; set `builder = "local"` and `registry` in [images]'
+            f'{self.reason}; set `builder = "local"` and `registry` in {where}'
         )

@@ -13,7 +13,8 @@ class CacheUnavailable(StepError):
 
     @property
     def message(self) -> str:
-        return f"{self.url}: the shared cache cannot be used: {self.reason}; check [cache] and the access to it"
+        where = self.written("cache", "url")
+        return f"{self.url}: the shared cache cannot be used: {self.reason}; check {where} and the access to it"
 
 
 class CacheGivenUp(StepError):
@@ -57,4 +58,5 @@ class CacheReadOnly(StepError):
 
     @property
     def message(self) -> str:
-        return f"{self.file}: [cache] is read_only, so nothing is pruned; run this where it is not"
+        where = self.written("cache", "read_only")
+        return f"{self.file}: {where} is read_only, so nothing is pruned; run this where it is not"

@@ -16,7 +16,7 @@ class RemoteBuilderMissing(StepError):
     def message(self) -> str:
         return (
             f"{self.endpoint}: this control plane builds no images: that needs Union's image builder; to build on "
-            'this machine, set `builder = "local"` and `registry` in [images]'
+            f'this machine, set `builder = "local"` and `registry` in {self.written("images", "builder")}'
         )
 
 
@@ -73,5 +73,5 @@ class RemoteBuildWithoutImage(StepError):
     def message(self) -> str:
         return (
             f"image `{self.image}`: the backend's build of it ended well but names no image; show {self.url} to who "
-            'runs the control plane, or set `builder = "local"` and `registry` in [images]'
+            f'runs the control plane, or set `builder = "local"` and `registry` in {self.written("images", "builder")}'
         )

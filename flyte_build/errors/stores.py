@@ -13,8 +13,9 @@ class StoreUrlInvalid(StepError):
 
     @property
     def message(self) -> str:
+        where = self.written("store", "url")
         known = ["s3://bucket/prefix", "gs://bucket/prefix", "abfs://container/prefix", "file:///folder", "backend"]
-        return f"[store] url: `{self.url}` {self.problem}; write one of {quoted(known)}"
+        return f"{where} url: `{self.url}` {self.problem}; write one of {quoted(known)}"
 
 
 class StoreEndpointInvalid(StepError):
@@ -22,7 +23,8 @@ class StoreEndpointInvalid(StepError):
 
     @property
     def message(self) -> str:
-        return f"[store] endpoint_url: `{self.endpoint_url}` is no address of a server; write `https://host:port`"
+        where = self.written("store", "endpoint_url")
+        return f"{where} endpoint_url: `{self.endpoint_url}` is no address of a server; write `https://host:port`"
 
 
 class StoreDiskFull(StepError):
@@ -30,7 +32,8 @@ class StoreDiskFull(StepError):
 
     @property
     def message(self) -> str:
-        return f"{self.uri}: the disk is full; free space there, or set `url` of [store] to another place"
+        where = self.written("store", "url")
+        return f"{self.uri}: the disk is full; free space there, or set `url` of {where} to another place"
 
 
 class StoreFolderNotWritable(StepError):
@@ -41,9 +44,10 @@ class StoreFolderNotWritable(StepError):
 
     @property
     def message(self) -> str:
+        where = self.written("store", "url")
         return (
             f"{self.folder}: bundles cannot be written there: {self.reason}; "
-            "let this user write to it, or set `url` of [store] to another place"
+            f"let this user write to it, or set `url` of {where} to another place"
         )
 
 
@@ -52,7 +56,8 @@ class StoreFolderIsAFile(StepError):
 
     @property
     def message(self) -> str:
-        return f"{self.folder}: the store's folder is, or is inside, a file; move it, or correct `url` of [store]"
+        where = self.written("store", "url")
+        return f"{self.folder}: the store's folder is, or is inside, a file; move it, or correct `url` of {where}"
 
 
 class StoreCredentialsMissing(StepError):
@@ -85,7 +90,8 @@ class StoreBucketMissing(StepError):
 
     @property
     def message(self) -> str:
-        return f"{self.uri}: there is no bucket `{self.bucket}`; create it, or correct `url` of [store]"
+        where = self.written("store", "url")
+        return f"{self.uri}: there is no bucket `{self.bucket}`; create it, or correct `url` of {where}"
 
 
 class StoreRefused(StepError):
@@ -96,7 +102,8 @@ class StoreRefused(StepError):
 
     @property
     def message(self) -> str:
-        mend = "check `url`, `endpoint_url` and `region` of [store]"
+        where = self.written("store", "url", "endpoint_url", "region")
+        mend = f"check `url`, `endpoint_url` and `region` of {where}"
         return f"{self.uri}: the store refused the bundle: {self.answer}; {mend}"
 
 
@@ -135,9 +142,10 @@ class UploadUrlExpired(StepError):
 
     @property
     def message(self) -> str:
+        where = self.written("store", "url")
         return (
             f"{self.uri}: the signed URL of the backend expired before the upload was done, twice; "
-            "check the clocks of the backend and of the store, or name a store with `url` of [store]"
+            f"check the clocks of the backend and of the store, or name a store with `url` of {where}"
         )
 
 

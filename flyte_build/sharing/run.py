@@ -70,6 +70,8 @@ class Sharing:
     def warnings(self) -> tuple[str, ...]:
         """What the user should know."""
         trouble = (self._client.trouble,) if self._client.trouble else ()
+        for error in trouble:
+            error.tell_of(self._project.manifest.elsewhere)
         return tuple(error.message for error in (*self._damaged, *trouble))
 
     @contextmanager

@@ -88,7 +88,7 @@ def run(project: Project, target: Target) -> Outcome:
         raise TasksNotRegistered(
             place=target.place(),
             registered=len(names) - len(failures),
-            failures=tuple(failures[name].message for name in sorted(failures)),
+            failures=tuple(failures[name] for name in sorted(failures)),
         )
     result = Result(
         endpoint=now.endpoint,

@@ -653,8 +653,8 @@ def test_in_process_there_are_no_signed_urls(tmp_path: Path) -> None:
     with pytest.raises(UploadsNotServed) as caught:
         EmbeddedBackend(tmp_path).create_upload_location(filename="x", content_md5=b"", content_length=0)
     assert str(caught.value) == (
-        f"{tmp_path}: the embedded control plane takes uploads only when it is served; set `url` in `[store]` to a "
-        "`file://` folder, or `endpoint` in `[flyte]` to that of `doit serve`"
+        f"{tmp_path}: the embedded control plane takes uploads only when it is served; set `url` in [store] to a "
+        "`file://` folder, or `endpoint` in [flyte] to that of `doit serve`"
     )
 
 

@@ -171,17 +171,17 @@ CANNOT = "cannot register task `env.bad` in `flytesnacks/development`"
         (
             Code.PERMISSION_DENIED,
             "may not register task `env.bad` in `flytesnacks/development`: made to fail: DeployTask; ask for the right "
-            "to deploy there, or change `project` and `domain` in `[flyte]`",
+            "to deploy there, or change `project` and `domain` in [flyte]",
         ),
         (
             Code.UNAUTHENTICATED,
             "login failed: made to fail: DeployTask; name a Flyte configuration file with valid credentials as "
-            "`config` in `[flyte]`, or set `FLYTE_API_KEY`",
+            "`config` in [flyte], or set `FLYTE_API_KEY`",
         ),
         (Code.INVALID_ARGUMENT, f"{CANNOT}: invalid: made to fail: DeployTask; change what it names"),
         (
             Code.NOT_FOUND,
-            f"{CANNOT}: not found: made to fail: DeployTask; check `project` and `domain` in `[flyte]`; "
+            f"{CANNOT}: not found: made to fail: DeployTask; check `project` and `domain` in [flyte]; "
             "`flyte get project` lists what there is",
         ),
         (
@@ -249,7 +249,7 @@ def test_a_server_that_is_down_is_an_error_for_every_task() -> None:
     assert (done, sorted(failures)) == ([], ["env.one", "env.two"])
     assert {str(error) for error in failures.values()} == {
         f"{endpoint}: no answer from a Flyte control plane: client error (Connect): tcp connect error: Connection "
-        "refused (os error 111); check `endpoint` and `insecure` in `[flyte]`, and the network"
+        "refused (os error 111); check `endpoint` and `insecure` in [flyte], and the network"
     }
 
 
@@ -271,7 +271,7 @@ def test_a_server_that_stalls_is_an_error(tmp_path: Path, monkeypatch: pytest.Mo
         backend.create_upload_location(filename="x.tar.gz", content_md5=b"0" * 16, content_length=3)
     assert str(caught.value) == (
         f"{endpoint}: no answer from a Flyte control plane: timed out after 0.2 seconds; check `endpoint` and "
-        "`insecure` in `[flyte]`, and the network"
+        "`insecure` in [flyte], and the network"
     )
 
 
@@ -330,7 +330,7 @@ def test_an_endpoint_of_an_unknown_scheme_is_an_error() -> None:
         RemoteBackend(BackendSettings(endpoint="ftp://flyte.example.com"))
     assert str(caught.value) == (
         "ftp://flyte.example.com: no answer from a Flyte control plane: the address starts with none of `dns:///`, "
-        "`https://`, `http://`; check `endpoint` and `insecure` in `[flyte]`, and the network"
+        "`https://`, `http://`; check `endpoint` and `insecure` in [flyte], and the network"
     )
 
 
@@ -563,7 +563,7 @@ def test_wrong_credentials_are_an_error_that_shows_no_secret(gate: _Gate, tmp_pa
 
     assert {str(error) for error in failures.values()} == {
         f'{endpoint}: login failed: Status Code (401) received from IDP: {{"error": "invalid_client"}}; name a Flyte '
-        "configuration file with valid credentials as `config` in `[flyte]`, or set `FLYTE_API_KEY`"
+        "configuration file with valid credentials as `config` in [flyte], or set `FLYTE_API_KEY`"
     }
     assert (len(failures), gate.logins) == (2, {"a-client:hunter2": 1})
 

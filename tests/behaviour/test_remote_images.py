@@ -359,7 +359,7 @@ def test_what_is_not_permitted_is_said(server: ImageBuilderServer, call: str, ac
     server.fail(call, Code.PERMISSION_DENIED)
     assert message_of(server, NotPermitted) == (
         f"{server.endpoint}: may not {action} in `{place}`: made to fail: {call}; ask for the right to deploy there, "
-        "or change `project` and `domain` in `[flyte]`"
+        "or change `project` and `domain` in [flyte]"
     )
 
 
@@ -368,7 +368,7 @@ def test_credentials_that_are_not_accepted_are_an_error(server: ImageBuilderServ
     server.fail(call, Code.UNAUTHENTICATED)
     assert message_of(server, NotLoggedIn) == (
         f"{server.endpoint}: login failed: made to fail: {call}; name a Flyte configuration file with valid "
-        "credentials as `config` in `[flyte]`, or set `FLYTE_API_KEY`"
+        "credentials as `config` in [flyte], or set `FLYTE_API_KEY`"
     )
 
 

@@ -42,13 +42,13 @@ CASES = {
         "NotLoggedIn",
         Code.UNAUTHENTICATED,
         "login failed: made to fail: DeployTask; name a Flyte configuration file with valid credentials as `config` "
-        "in `[flyte]`, or set `FLYTE_API_KEY`",
+        "in [flyte], or set `FLYTE_API_KEY`",
     ),
     "permission": Case(
         "NotPermitted",
         Code.PERMISSION_DENIED,
         "may not register task `permission.permission_task` in `flytesnacks/development`: made to fail: DeployTask; "
-        "ask for the right to deploy there, or change `project` and `domain` in `[flyte]`",
+        "ask for the right to deploy there, or change `project` and `domain` in [flyte]",
     ),
     "invalid": Case(
         "RequestInvalid",
@@ -60,7 +60,7 @@ CASES = {
         "ResourceNotFound",
         Code.NOT_FOUND,
         "cannot register task `project.project_task` in `flytesnacks/development`: not found: made to fail: "
-        "DeployTask; check `project` and `domain` in `[flyte]`; `flyte get project` lists what there is",
+        "DeployTask; check `project` and `domain` in [flyte]; `flyte get project` lists what there is",
     ),
     "internal": Case(
         "BackendFailed",
@@ -118,7 +118,7 @@ def test_an_upload_that_is_not_permitted_is_told(tmp_path: Path) -> None:
         {
             "upload:fraud": f"{server.endpoint}: may not upload `{archive.name}` in `flytesnacks/development`: made to "
             "fail: CreateUploadLocation; ask for the right to deploy there, or change `project` and `domain` in "
-            "`[flyte]`"
+            "[flyte]"
         },
     )
 
@@ -191,7 +191,7 @@ def test_an_endpoint_where_nobody_listens_is_named(tmp_path: Path) -> None:
         1,
         {
             "upload:fraud": f"{endpoint}: no answer from a Flyte control plane: client error (Connect): tcp connect "
-            "error: Connection refused (os error 111); check `endpoint` and `insecure` in `[flyte]`, and the network"
+            "error: Connection refused (os error 111); check `endpoint` and `insecure` in [flyte], and the network"
         },
     )
 

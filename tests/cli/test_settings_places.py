@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from connectrpc.code import Code
 
-from tests.repository import Ran, Repository, environment, failures
+from tests.recording import RecordingServer
+from tests.repository import Ran, Repository, environment, failures, small
 
 MANIFEST = """
     [targets.services]
@@ -157,3 +159,83 @@ def test_a_version_of_the_command_line_is_mended_there(tmp_path: Path) -> None:
         "command line: version, for `services/fraud`: the environment variable `BUILD` is not set; set it, "
         "or use `{content}`"
     )
+
+
+SETTINGS = """
+    [targets.fraud]
+    path = "fraud.py"
+    environment = "env"
+
+    [store]
+    region = "us-east-1"
+
+    [profiles.prod.{table}]
+    {keys}
+"""
+
+
+@pytest.mark.parametrize(
+    ("table", "keys", "words", "expected"),
+    [
+        (
+            "store",
+            'url = "s3://bucket/a"\nendpoint_url = "nowhere"',
+            (),
+            "[profiles.prod.store] endpoint_url: `nowhere` is no address of a server; write `https://host:port`",
+        ),
+        (
+            "flyte",
+            'endpoint = "dns:///127.0.0.1:9"\ninsecure = true',
+            ("deploy",),
+            "check `endpoint` and `insecure` in [profiles.prod.flyte], and the network",
+        ),
+        (
+            "flyte",
+            'endpoint = "dns:///127.0.0.1:9"',
+            ("deploy",),
+            "check `endpoint` and `insecure` in [profiles.prod.flyte] and [flyte], and the network",
+        ),
+        (
+            "cache",
+            'url = "./cache"\nread_only = true',
+            ("cache", "prune=1d"),
+            "deploy.toml: [profiles.prod.cache] is read_only, so nothing is pruned; run this where it is not",
+        ),
+    ],
+    ids=["store", "backend", "both", "cache"],
+)
+def test_a_failure_over_a_setting_of_a_profile_names_the_table_of_the_profile(
+    table: str, keys: str, words: tuple[str, ...], expected: str, tmp_path: Path
+) -> None:
+    repository = small(tmp_path)
+    repository.write("deploy.toml", SETTINGS.format(table=table, keys=keys))
+    assert head(repository.doit(*words, "profile=prod")).endswith(expected)
+
+
+def test_an_image_that_fails_over_a_setting_of_a_profile_names_its_table(tmp_path: Path) -> None:
+    image = ', image=flyte.Image.from_debian_base(name="own").with_pip_packages("httpx")'
+    repository = small(tmp_path, fraud_py=environment("fraud", image))
+    keys = 'registry = ""'
+    repository.write("deploy.toml", SETTINGS.format(table="images", keys=keys))
+    mend = 'set `registry` in {}, such as `registry = "localhost:5000"`, or name one in the code'
+    assert head(repository.doit("profile=prod")).endswith(mend.format("[profiles.prod.images]"))
+    assert head(repository.doit()).endswith(mend.format("[images]"))
+
+
+def test_the_reason_that_a_setting_of_a_profile_changed_names_its_table(tmp_path: Path) -> None:
+    repository = small(tmp_path)
+    repository.write("deploy.toml", SETTINGS.format(table="store", keys='url = "./one/"'))
+    assert repository.doit("profile=prod").code == 0
+    repository.write("deploy.toml", SETTINGS.format(table="store", keys='url = "./two/"'))
+    assert "`url` in [profiles.prod.store] changed" in repository.doit("why", "upload:fraud", "profile=prod").out
+
+
+def test_a_project_of_the_command_line_is_told_of_it(tmp_path: Path) -> None:
+    repository = small(tmp_path)
+    with RecordingServer(tmp_path / "server") as server:
+        server.fail("DeployTask", Code.PERMISSION_DENIED)
+        keys = f'endpoint = "{server.endpoint}"\ninsecure = true'
+        repository.write("deploy.toml", SETTINGS.format(table="flyte", keys=keys))
+        ran = repository.doit("profile=prod", "project=p")
+    (message,) = failures(ran).values()
+    assert message.endswith("or change `project` and `domain` in the command line and [flyte]")

@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("binding", "errors", "git", "gitignore", "ignore", "model", "packing", "project", "sdk"),
         *("builders", "causes", "children", "images", "standins", "state", "store", "versions", "worker", "backend"),
     },
-    "causes": {"model", "project", "state"},
+    "causes": {"errors", "model", "project", "state"},
     "pipeline": {"causes", "errors", "git", "model", "project", "state", "steps"},
     "why": {"errors", "model", "pipeline", "project", "report", "state"},
     "cache": {"errors", "model", "state", "store"},
