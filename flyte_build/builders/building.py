@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from flyte_build import errors
 from flyte_build.builders import buildkit, registry
 from flyte_build.builders.engine import Engines, remove
-from flyte_build.builders.registry import Absent, Elsewhere, Found, Registries, Unknown
+from flyte_build.builders.registry import Absent, Elsewhere, Found, Misnamed, Registries, Unknown
 from flyte_build.children import Children
 from flyte_build.images.naming import NamedBuild
 from flyte_build.images.references import parse
@@ -188,6 +188,8 @@ def _find(registries: Registries, build: NamedBuild) -> Found | None:
             return None
         case Unknown(reason=reason):
             raise errors.ImageStateUnknown(uri=build.uri, reason=reason, registry=place.registry)
+        case Misnamed(reason=reason):
+            raise errors.RegistryMisnamed(uri=build.uri, registry=place.registry, reason=reason)
         case Elsewhere(address=address, said=said):
             raise errors.NotARegistry(uri=build.uri, registry=place.registry, address=address, said=said)
 

@@ -62,7 +62,13 @@ class Elsewhere(Value, frozen=True, tag="elsewhere"):
     """Status and kind of the answer."""
 
 
-Answer = Found | Absent | Unknown | Elsewhere
+class Misnamed(Value, frozen=True, tag="misnamed"):
+    """No server can have the registry's name."""
+
+    reason: str
+
+
+Answer = Found | Absent | Unknown | Elsewhere | Misnamed
 _Address = tuple[str, str]
 """A registry, and a repository in it."""
 
@@ -87,6 +93,8 @@ class Registries:
         self._authorizations: dict[_Address, dict[str, str]] = {}
         self._logins: dict[str, dict[str, str]] = {}
         self._reading_logins = threading.Lock()
+        self._refusals: dict[str | _Address, str] = {}
+        """What was said to a login, by registry where it is good for nothing there, else by repository."""
         self._gone: dict[str, Unknown] = {}
         """Registries that did not answer, however often they were asked: there is no use in asking anything more."""
 
@@ -96,14 +104,19 @@ class Registries:
 
         if gone := self._gone.get(reference.registry):
             return gone
-        registry = _Registry(self, reference)
+        try:
+            registry = _Registry(self, reference)
+        except httpx.InvalidURL as error:
+            return Misnamed(reason=_in_short(error))
+        except UnicodeError:
+            return Misnamed(reason="a part of its name is empty or too long")
         try:
             return registry.find()
         except _Refused as refused:
             return Unknown(reason=str(refused))
         except _NoRegistry as other:
             return Elsewhere(address=other.address, said=other.said)
-        except (ValueError, LookupError, TypeError, AttributeError):  # such as the page of a proxy
+        except (ValueError, LookupError, TypeError, AttributeError, httpx.InvalidURL):  # such as the page of a proxy
             return Unknown(reason="what it answers is not what a registry says")
         except httpx.TimeoutException:
             gone = Unknown(reason="it did not answer in time")
@@ -133,6 +146,9 @@ class Registries:
         Raises:
             _Refused: the credentials are not good for it.
         """
+        for known in (address[0], address):
+            if known in self._refusals:
+                raise _Refused(self._refusals[known])
         kind, _, rest = challenge.partition(" ")
         login = self._login(address[0])
         if kind.lower() == "basic":
@@ -141,9 +157,14 @@ class Registries:
             asked = dict(_PARAMETER.findall(rest))
             if kind.lower() != "bearer" or "realm" not in asked:
                 raise _Refused("it asks for a login of a kind that is not known")
-            header = {"authorization": f"Bearer {self._token(address[1], asked, login)}"}
+            header = {"authorization": f"Bearer {self._token(address, asked, login)}"}
         self._authorizations[address] = header
         return header
+
+    def refuse(self, to: str | _Address, said: str) -> _Refused:
+        """The error that a login is refused, to be told from now on without another try."""
+        self._refusals[to] = said
+        return _Refused(said)
 
     def pause(self, attempt: int) -> None:
         """Wait after an attempt, of which the first is 1."""
@@ -152,11 +173,14 @@ class Registries:
     def _login(self, registry: str) -> dict[str, str]:
         with self._reading_logins:  # a keychain is asked once: some show a window
             if registry not in self._logins:
-                self._logins[registry] = credentials(registry)
+                try:
+                    self._logins[registry] = credentials(registry)
+                except _Refused as refused:
+                    raise self.refuse(registry, str(refused)) from refused
             return self._logins[registry]
 
-    def _token(self, repository: str, asked: Mapping[str, str], login: Mapping[str, str]) -> str:
-        scope = asked.get("scope", f"repository:{repository}:pull")
+    def _token(self, address: _Address, asked: Mapping[str, str], login: Mapping[str, str]) -> str:
+        scope = asked.get("scope", f"repository:{address[1]}:pull")
         form = {"service": asked.get("service", ""), "scope": scope}
         if identity := login.get("IdentityToken") or login.get("identitytoken"):
             form |= {"grant_type": "refresh_token", "refresh_token": identity, "client_id": "flyte_build"}
@@ -164,7 +188,9 @@ class Registries:
         else:
             response = self.client.get(asked["realm"], params=form, headers=_basic(login))
         if response.status_code != 200:
-            raise _Refused(f"it refuses the login: {_words(response)}")
+            # Who is not known may read nothing; any other "no" may be of this repository alone.
+            wholly = response.status_code == 401 and bool(login)
+            raise self.refuse(address[0] if wholly else address, f"it refuses the login: {_words(response)}")
         answer: dict[str, Any] = response.json()
         return str(answer.get("token") or answer.get("access_token", ""))
 
@@ -178,9 +204,13 @@ class _Registry:
     """One registry, and the right to read one repository in it."""
 
     def __init__(self, registries: Registries, reference: Reference) -> None:
+        import httpx
+
         host = _HUB_HOST if reference.registry == DOCKER_HUB else reference.registry
         scheme = "http" if is_loopback(host) else "https"
-        self._root = f"{scheme}://{host}/v2/"
+        root = httpx.URL(f"{scheme}://{host}/v2/")
+        root.host.encode("idna")  # as it is looked up
+        self._root = str(root)
         self._registries = registries
         self._reference = reference
         self._address = (reference.registry, reference.repository)
@@ -216,6 +246,10 @@ class _Registry:
         if response.status_code == 401:  # asked for the first time, or what it gave then is not good any more
             self._registries.authorize(self._address, response.headers.get("www-authenticate", ""))
             response = self._try(url, accept)
+            if response.status_code == 401:
+                given = response.request.headers.get("authorization", "")
+                wholly = given.startswith("Basic ")
+                raise self._registries.refuse(self._address[0] if wholly else self._address, _words(response))
         if response.status_code == 404:
             if not (self._proven or _is_registry_s(response) or self._is_registry()):
                 raise _NoRegistry(url, f"{response.status_code} and {_kind(response)}")
@@ -283,6 +317,12 @@ def credentials(registry: str) -> dict[str, str]:
     except DockerException as error:
         raise _Refused(f"the login that Docker keeps for it cannot be read: {error}") from error
     return {key: str(value) for key, value in (found or {}).items() if value}
+
+
+def _in_short(error: Exception) -> str:
+    """What is wrong with a URL, as part of a sentence."""
+    text = str(error).rstrip(".")
+    return text[:1].lower() + text[1:]
 
 
 def _digest(manifest: bytes) -> str:

@@ -35,6 +35,22 @@ class ImageStateUnknown(StepError):
         )
 
 
+class RegistryMisnamed(StepError):
+    """No server can have the registry's name. `reason` says why."""
+
+    uri: str
+    registry: str
+    reason: str
+
+    @property
+    def message(self) -> str:
+        where = self.written("images", "registry")
+        return (
+            f"`{self.uri}`: `{self.registry}` cannot name a registry: {self.reason}; write HOST or HOST:PORT as the "
+            f"image's registry in the code or `registry` in {where}"
+        )
+
+
 class NotARegistry(StepError):
     """What answers in a registry's place is something else, which says of everything that it is not there."""
 

@@ -140,6 +140,55 @@ def test_many_images_are_asked_for_over_one_connection_and_one_login(login: Path
     assert server.connections == 1
 
 
+def test_a_login_that_is_refused_is_not_tried_again_for_other_images(login: Path) -> None:
+    def answer(request: Request) -> Reply:
+        if request.target.startswith("/token"):
+            return Reply(401, b'{"errors": [{"message": "wrong password"}]}')
+        return Reply(401, b"", {"www-authenticate": f'Bearer realm="{server.url}/token"'})
+
+    with faulty_server(answer) as server, contextlib.closing(Registries()) as registries:
+        host = server.url.removeprefix("http://")
+        logged_in(login, host)
+        answers = {registries.ask(parse(f"{host}/acme/{name}:v1")) for name in ("one", "two", "three")}
+        tokens = [request for request in server.requests if request.target.startswith("/token")]
+    assert answers == {Unknown(reason="it refuses the login: 401 wrong password")}
+    assert len(tokens) == 1
+
+
+def test_a_password_that_is_refused_is_not_sent_again_for_other_images(login: Path) -> None:
+    challenge = in_turn(Reply(401, b"", {"www-authenticate": 'Basic realm="registry"'}))
+    with faulty_server(challenge) as server, contextlib.closing(Registries()) as registries:
+        host = server.url.removeprefix("http://")
+        logged_in(login, host)
+        answers = {registries.ask(parse(f"{host}/acme/{name}:v1")) for name in ("one", "two", "three")}
+        sent = [request for request in server.requests if "authorization" in request.headers]
+    assert answers == {Unknown(reason="401 Unauthorized")}
+    assert len(sent) == 1
+
+
+def test_a_repository_that_nobody_may_read_leaves_the_others_readable() -> None:
+    def answer(request: Request) -> Reply:
+        if request.target.startswith("/token"):
+            return Reply(401) if "secret" in request.target else Reply(200, b'{"token": "t0"}')
+        if request.headers.get("authorization") != "Bearer t0":
+            return Reply(401, b"", {"www-authenticate": f'Bearer realm="{server.url}/token"'})
+        return index({"os": "linux", "architecture": "amd64"})
+
+    with faulty_server(answer) as server, contextlib.closing(Registries()) as registries:
+        host = server.url.removeprefix("http://")
+        found = [registries.ask(parse(f"{host}/acme/{name}:v1")) for name in ("secret", "secret", "public")]
+        tokens = [request for request in server.requests if request.target.startswith("/token")]
+    assert found[0] == found[1] == Unknown(reason="it refuses the login: 401 Unauthorized")
+    assert isinstance(found[2], Found)
+    assert len(tokens) == 2
+
+
+@pytest.mark.parametrize("realm", ["http://host:port/token", "http://host\x01/"])
+def test_a_place_to_log_in_at_that_is_no_url_is_unknown(realm: str) -> None:
+    answer, _ = told(in_turn(Reply(401, b"", {"www-authenticate": f'Bearer realm="{realm}"'})))
+    assert answer == Unknown(reason="what it answers is not what a registry says")
+
+
 def test_a_token_that_a_long_build_has_outlived_is_asked_for_again() -> None:
     tokens = iter("01")
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.engine.fixtures import Engine
 from tests.http_faults import Reply, Request, faulty_server, forward
-from tests.repository import Repository, environment, failures, small
+from tests.repository import MANIFEST, Repository, environment, failures, small
 from tests.unprivileged import bound
 
 pytestmark = [pytest.mark.timeout(300)]
@@ -271,3 +271,22 @@ def test_a_build_that_failed_is_tried_again_and_then_done(engine: Engine, tmp_pa
     repository.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")
     ran = repository.doit("deploy", timeout=250)
     assert ran.code == 0, ran.err
+
+
+@pytest.mark.error("RegistryMisnamed")
+@pytest.mark.parametrize(
+    ("registry", "reason"),
+    [("localhost:50O0", "invalid port: '50O0'"), ("registry..example.com", "a part of its name is empty or too long")],
+    ids=["port", "host"],
+)
+def test_a_registry_that_no_server_can_be_named_as_is_told(registry: str, reason: str, tmp_path: Path) -> None:
+    image = ', image=flyte.Image.from_debian_base(name="own").with_pip_packages("httpx")'
+    repository = small(tmp_path, fraud_py=environment("fraud", image))
+    repository.write("deploy.toml", f'{MANIFEST}\n[images]\nregistry = "{registry}"\n')
+    ran = repository.doit("images")
+    assert ran.code == 1
+    (message,) = failures(ran).values()
+    assert TAG.sub("TAG", message) == (
+        f"`{registry}/own:TAG`: `{registry}` cannot name a registry: {reason}; write HOST or HOST:PORT as the image's "
+        "registry in the code or `registry` in [images]"
+    )
