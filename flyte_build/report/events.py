@@ -219,7 +219,7 @@ class Reporter:
             target=name,
             status=target.status,
             step=target.failed or last.get("step", ""),
-            summary=", ".join(event["summary"] for event in target.done if event["step"] in ("serialize", target.last)),
+            summary=last["summary"] if last and last["step"] in ("serialize", target.last) else "",
             reason="; ".join(filter(None, (first.get("reason", ""), self.reused.get(name, "")))),
             cause=first.get("cause"),
             seconds=sum(event["seconds"] for event in target.done),

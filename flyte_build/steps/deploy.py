@@ -102,7 +102,7 @@ def run(project: Project, target: Target) -> Outcome:
         result=result,
         trace=trace,
         notes=(*_damage_note(project, backend), *latest_note(project, target, result, trace)),
-        summary=f"registered {sent} task{'s' if sent != 1 else ''}",
+        summary=f"version {now.version}, registered {sent} task{'s' if sent != 1 else ''}",
     )
 
 

@@ -218,7 +218,7 @@ def test_what_is_forgotten_is_done_and_sent_again(remote: Repository, server: Re
     assert (forgotten.code, forgotten.out) == (0, "forgetting deploy:fraud\n")
     assert shape(remote.doit()) == [
         "deploy    fraud  (not done here yet)",
-        "deployed  fraud  registered 1 task  (not done here yet)",
+        "deployed  fraud  version VERSION, registered 1 task  (not done here yet)",
         "1 target: 1 done",
     ]
     assert (server.count("DeployTask"), server.count(PUT)) == (1, 0)
