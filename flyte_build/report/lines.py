@@ -150,11 +150,18 @@ def _cache_text(usage: Mapping[str, Any]) -> str:
     for run in usage["runs"]:
         when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(run["started"]))
         missed = run["looked_up"] - run["whole"] - run["part"]
-        counts = f"{run['whole'] + run['part']} hits, {run['part']} of discovery only, {missed} misses"
-        traffic = f"read {run['received']:,} bytes, wrote {run['written']} objects, {run['sent']:,} bytes"
+        part = f" ({run['part']} of discovery only)" if run["part"] else ""
+        counts = f"{_count(run['whole'] + run['part'], 'hit')}{part}, {_count(missed, 'miss', 'es')}"
+        read = f"read {_count(run['received'], 'byte')}" if run["received"] else "read nothing"
+        sent = f"sent {_count(run['written'], 'object')}, {_count(run['sent'], 'byte')}"
+        traffic = f"{read}, {sent if run['written'] else 'sent nothing'}"
         lines.append(f"  {when}  {counts}; {traffic}{'; ' + run['trouble'] if run['trouble'] else ''}")
     return "\n".join(lines)
 
 
 def _held(held: Mapping[str, int]) -> str:
-    return f"{held['objects']} object{'s' if held['objects'] != 1 else ''}, {held['size']:,} bytes"
+    return f"{_count(held['objects'], 'object')}, {_count(held['size'], 'byte')}"
+
+
+def _count(number: int, word: str, ending: str = "s") -> str:
+    return f"{number:,} {word}{ending if number != 1 else ''}"

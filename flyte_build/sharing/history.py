@@ -30,7 +30,7 @@ class Run(Value, frozen=True):
     part: int
     """Those whose discovery was there."""
     written: int
-    """Objects."""
+    """Objects that were sent, the note of use among them. One that is there already stays as it is."""
     received: int
     sent: int
     """Bytes."""

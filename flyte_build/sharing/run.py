@@ -202,14 +202,15 @@ class Sharing:
         self._client.close()
 
     def _publish(self, targets: Iterable[str]) -> int:
-        """Gives how many objects were written."""
+        """Gives how many objects were sent."""
         if self._project.manifest.cache.read_only or self._client.trouble:
             return 0
         objects: dict[str, bytes] = {}
         for target in self._publishable(targets):
             objects |= self._objects(target)
         self._used |= objects.keys()  # they may have been there
-        self._client.create({**objects, **self._note_of_use()})
+        objects |= self._note_of_use()
+        self._client.create(objects)
         return 0 if self._client.trouble else len(objects)
 
     def _publishable(self, targets: Iterable[str]) -> list[str]:

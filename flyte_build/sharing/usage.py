@@ -60,7 +60,7 @@ def usage(project: Project, prune: str = "") -> Usage:
     client = Client(settings, project.environ, limit=_LIMIT)
     try:
         items = client.items(f"{FORMAT}/")
-        old = _unused(client, items, time.time() - seconds(prune)) if prune else []
+        old = _unused(client, items, seconds(prune)) if prune else []
         client.delete(item.name for item in old)
         if client.trouble:
             raise client.trouble
@@ -84,9 +84,13 @@ def seconds(age: str) -> int:
     return int(found[1]) * _SECONDS[found[2]]
 
 
-def _unused(client: Client, items: tuple[Item, ...], since: float) -> list[Item]:
-    """Objects that were neither written nor used after a time, and what was not written to its end."""
-    torn = [item for item in client.items(f"{PARTS}/") if item.modified < since]
+def _unused(client: Client, items: tuple[Item, ...], age: int) -> list[Item]:
+    """Objects that were neither written nor used for so many seconds, and what was not written to its end."""
+    parts = client.items(f"{PARTS}/")
+    if not age:  # all of it, whatever the clocks of stores say
+        return [*parts, *items]
+    since = time.time() - age
+    torn = [item for item in parts if item.modified < since]
     # A day's first note stands for all that are like it, so it counts to the end of its day, not from its own time.
     day = time.strftime("%Y-%m-%d", time.gmtime(since))
     notes = [item.name for item in items if item.name.startswith(f"{USED}/")]

@@ -276,8 +276,8 @@ def test_the_cache_and_what_it_gave_are_shown(tmp_path: Path) -> None:
         "  local     1 object, SIZE",
         "  deployed  0 objects, SIZE",
         "  used      1 object, SIZE",
-        "  WHEN  1 hits, 1 of discovery only, 0 misses; read SIZE, wrote 0 objects, SIZE",
-        "  WHEN  0 hits, 0 of discovery only, 1 misses; read SIZE, wrote 2 objects, SIZE",
+        "  WHEN  1 hit (1 of discovery only), 0 misses; read SIZE, sent 1 object, SIZE",
+        "  WHEN  0 hits, 1 miss; read nothing, sent 3 objects, SIZE",
     ]
     (event,) = repository.doit("cache", "output=jsonl").events
     assert (event["event"], event["holds"]["local"]["objects"], event["runs"][0]["part"]) == ("cache", 1, 1)
@@ -320,7 +320,22 @@ def test_what_was_used_today_is_not_pruned_though_its_note_is_of_this_morning(tm
     then = time.time() - 60 * 86_400
     for path in (tmp_path / "cache").rglob("*"):
         os.utime(path, (then, then))
-    assert told(repository.doit("cache", "prune=0h"))[1] == "  removed   0 objects, SIZE"
+    assert told(repository.doit("cache", "prune=1h"))[1] == "  removed   0 objects, SIZE"
+
+
+def test_pruning_what_is_of_any_age_leaves_nothing(tmp_path: Path) -> None:
+    repository = cached(tmp_path, 'url = "./cache"')
+    repository.doit()
+    (tmp_path / "cache/parts/half").write_bytes(b"half")
+    assert told(repository.doit("cache", "prune=0h"))[1:6] == [
+        "  removed   4 objects, SIZE",
+        "  questions 0 objects, SIZE",
+        "  local     0 objects, SIZE",
+        "  deployed  0 objects, SIZE",
+        "  used      0 objects, SIZE",
+    ]
+    new_machine(repository)
+    assert "from the shared cache" not in repository.doit().err
 
 
 def test_pruning_removes_what_was_half_written_long_ago(tmp_path: Path) -> None:
