@@ -96,4 +96,5 @@ def _lines(answer: Answer) -> Iterator[str]:
 
 def _made(made: Made) -> str:
     when = made.time.replace("T", " ").replace("+00:00", " UTC")
-    return f"{when}{f', commit {made.commit[:_COMMIT]}' if made.commit else ''}, on {made.machine}"
+    commit = f", commit {made.commit[:_COMMIT]}" if made.commit else ""
+    return f"{when}{commit}, on {made.machine}{', from the shared cache' if made.shared else ''}"

@@ -104,7 +104,7 @@ def _install_step(project: Project, target: Target, step: str, entry: Entry, rec
         key=msgspec.Raw(key.json()),
         result=msgspec.Raw(shared.result),
         outputs=shared.outputs,
-        made=shared.made,
+        made=replace(shared.made, shared=True),
     )
     if not isinstance(receipts.judge(key, receipt, project.world(target)), Fresh):
         return False

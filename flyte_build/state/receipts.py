@@ -34,6 +34,8 @@ class Made(Value, frozen=True):
     """What git had checked out; empty: no git."""
     machine: str = ""
     """Its host name."""
+    shared: bool = False
+    """Whether it came from the shared cache."""
 
 
 class Receipt(Value, frozen=True):

@@ -132,7 +132,21 @@ def test_why_tells_of_a_hit_as_of_the_receipt_that_another_machine_made(world: W
     assert made.count("fresh: equals the receipt of 20") == len(REUSED)
     assert second.doit("why").out.count("runs: not done here yet") == len(REUSED)
     assert second.ran() == set()
-    assert second.doit("why").out == made
+    whence = f", on {os.uname().nodename}"
+    told = second.doit("why").out
+    assert told.count(f"{whence}, from the shared cache\n") == len(REUSED)
+    assert told == made.replace(whence, f"{whence}, from the shared cache")
+    answers = second.doit("why", "output=jsonl").events
+    assert [answer["made"]["shared"] for answer in answers] == [True] * len(REUSED)
+
+
+def test_why_tells_what_was_done_here_from_what_came_from_the_cache(world: World) -> None:
+    assert world.machine("first").ran() == REUSED
+    second = world.machine("second", embedded=True)
+    assert second.ran()
+    shared = {answer["step"] for answer in second.doit("why", "output=jsonl").events if answer["made"]["shared"]}
+    assert {"discover", "bundle"} <= shared
+    assert "deploy" not in shared
 
 
 def test_what_is_left_after_a_hit_is_what_a_clean_deploy_leaves(world: World) -> None:
