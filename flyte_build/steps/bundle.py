@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 NAME = "bundle"
 FORMAT = 1
 """Raised when the same key and files would give another bundle."""
+_NAMED = 3
+"""How many of the files that a note is about it names."""
 
 
 class Key(Value, frozen=True):
@@ -161,12 +165,26 @@ def _unbundled_note(project: Project, target: Target, bundle: Bundle) -> tuple[s
     data = ((path, content) for path, content in files if content and ":" not in content and path[-3:] != ".py")
     read = [project.folder / path for path, _ in data]
     wanted = [path for path in read if path.is_relative_to(root) and path not in bundled]
-    names = [path.relative_to(project.folder).as_posix() for path in wanted if not path.name.startswith(".")]
-    return tuple(
-        f"{name}: is read while the code loads, but is not in the bundle; "
-        f'add `include = ["{target.spelled(name)}"]` to {target.settings("include")}'
-        for name in names
-    )
+    names = sorted(path.relative_to(project.folder).as_posix() for path in wanted if not path.name.startswith("."))
+    return tuple(_unbundled(target, names))
+
+
+def _unbundled(target: Target, names: list[str]) -> Iterator[str]:
+    """One note, however many files there are."""
+    table = target.settings("include")
+    if len(names) == 1:
+        yield (
+            f"{names[0]}: is read while the code loads, but is not in the bundle; "
+            f'add `include = ["{target.spelled(names[0])}"]` to {table}'
+        )
+    elif names:
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        alike = f"{posixpath.dirname(names[0])}/*{posixpath.splitext(names[0])[1]}".lstrip("/")
+        yield (
+            f"{len(names)} files are read while the code loads, but are not in the bundle: "
+            f"{', '.join(names[:_NAMED])}{more}; add them, or patterns such as `{target.spelled(alike)}`, to `include` "
+            f"of {table}"
+        )
 
 
 def _secrets_note(plan: Plan, target: Target) -> tuple[str, ...]:

@@ -74,6 +74,24 @@ def test_data_that_is_read_while_loading_and_is_not_bundled_is_named(repository:
     assert notes(including(repository, "data/rates.csv").doit()) == []
 
 
+def test_many_files_that_are_read_and_not_bundled_are_one_note(repository: Repository) -> None:
+    for number in range(20):
+        repository.write(f"data/{number:02}.csv", "eur,1.1\n")
+    read = "[path.read_text() for path in sorted(Path(__file__).with_name('data').iterdir())]"
+    repository.write("fraud.py", f"from pathlib import Path\n\nRATES = {read}\n{environment('fraud')}")
+    assert notes(repository.doit()) == [
+        "fraud: 20 files are read while the code loads, but are not in the bundle: data/00.csv, data/01.csv, "
+        "data/02.csv and 17 more; add them, or patterns such as `data/*.csv`, to `include` of [targets.fraud]"
+    ]
+    including(repository, "data/00.csv", *(f"data/{number:02}.csv" for number in range(3, 20)))
+    assert notes(repository.doit()) == [
+        "fraud: 2 files are read while the code loads, but are not in the bundle: data/01.csv, data/02.csv; "
+        "add them, or patterns such as `data/*.csv`, to `include` of [targets.fraud]"
+    ]
+    repository.write("deploy.toml", repository.read("deploy.toml").replace("data/00.csv", "data/*.csv"))
+    assert notes(repository.doit()) == []
+
+
 def test_a_lazily_imported_module_that_is_no_valid_python_is_named(repository: Repository) -> None:
     repository.write("report.py", "def total(:\n")
     repository.write("fraud.py", repository.read("fraud.py").replace("    return", "    import report\n\n    return"))
