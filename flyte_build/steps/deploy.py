@@ -151,10 +151,10 @@ def _damage_note(project: Project, backend: Backend) -> tuple[str, ...]:
     from flyte_build.backend.embedded import EmbeddedBackend
 
     assert isinstance(backend, EmbeddedBackend)
-    kept, backend.set_aside = backend.set_aside, ""
-    return (
-        (f"the embedded control plane was damaged; starting over, and keeping what is left as {kept}",) if kept else ()
-    )
+    kept = backend.set_aside
+    if not kept or not project.is_news(f"damaged {kept}"):
+        return ()
+    return (f"the embedded control plane was damaged; starting over, and keeping what is left as {kept}",)
 
 
 def request(registration: Registration) -> DeployTaskRequest:

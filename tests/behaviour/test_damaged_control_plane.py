@@ -13,7 +13,7 @@ import pytest
 
 from flyte_build.backend.database import FILE, Database
 from tests.checkout import Checkout
-from tests.repository import Ran, Repository
+from tests.repository import Ran, Repository, environment
 
 STARTS_OVER = "the embedded control plane was damaged; starting over, and keeping what is left as "
 MORE = """
@@ -86,6 +86,20 @@ def test_a_byte_that_changed_anywhere_in_the_file_is_noticed(repository: Reposit
     damage(path)
     ran = assert_made_good(repository, because=f"{FILE} is damaged")
     assert f"{STARTS_OVER}{path}.damaged" in ran.err
+
+
+@pytest.mark.parametrize("words", [(), ("-n", "0")], ids=["threads", "one-by-one"])
+def test_damage_that_several_targets_meet_is_said_once(tmp_path: Path, words: tuple[str, ...]) -> None:
+    names = [f"t{number}" for number in range(6)]
+    tables = "".join(f'[targets.{name}]\npath = "{name}.py"\nall = true\n\n' for name in names)
+    files = {f"{name}.py": environment(name) for name in names}
+    repository = Repository(tmp_path, {"deploy.toml": tables, **files})
+    deploys(repository)
+    in_the_schema(database(repository))
+    ran = repository.doit(*words, "deploy")
+    assert ran.code == 0, ran.err
+    assert ran.err.count(STARTS_OVER) == 1
+    assert "6 targets: 6 done" in ran.err
 
 
 def test_every_byte_of_the_file_counts(repository: Repository) -> None:
