@@ -90,7 +90,8 @@ class Project:
         self.lock = lock_of(self.state.lock)
         self._resolved: dict[str, Path] = {}
         self._open: dict[tuple[int, str], Any] = {}
-        self._opening = threading.RLock()
+        self._finding = threading.RLock()
+        self._opening: dict[str, threading.RLock] = {}
         self._installed: tuple[tuple[tuple[str, str], ...], str] | None = None
         self._worlds: dict[tuple[str, ...], World] = {}
         self._places: dict[str, str] = {}
@@ -182,7 +183,7 @@ class Project:
 
     def is_news(self, matter: str) -> bool:
         """Whether nobody has asked so in this run: for what is said once, with the first target that meets it."""
-        with self._opening:
+        with self._finding:
             news = matter not in self._said
             self._said.add(matter)
         return news
@@ -209,7 +210,7 @@ class Project:
     @property
     def _looked_up(self) -> tuple[tuple[tuple[str, str], ...], str]:
         """Both, found once, though threads of the run ask at the same time."""
-        with self._opening:
+        with self._finding:
             if self._installed is None:
                 self._marks = _marks_of_installed()
                 pairs = tuple(pair for folder in folders_of_installed() for pair in self._installed_in(folder))
@@ -330,7 +331,9 @@ class Project:
         """What is made at the first use and shared by all targets of this process."""
         # A forked doit worker must not share its parent's connections; threads do.
         key = (os.getpid(), name)
-        with self._opening:
+        with self._finding:
+            opening = self._opening.setdefault(name, threading.RLock())
+        with opening:  # a login that waits for somebody keeps only those waiting who need it
             if key not in self._open:
                 self._open[key] = open_()
             opened: _O = self._open[key]
