@@ -9,9 +9,13 @@ import site
 import sys
 import sysconfig
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from flyte_build import sdk
 
+VOLATILE = ("/proc/", "/sys/", "/dev/")
+"""The kernel's own files: never the same twice, and nothing that a build depends on."""
 SDK = os.path.join(sdk.FOLDER, "")
 _MOST_LINKS = 40
 """Links that the kernel follows on the way to one file."""
@@ -67,3 +71,14 @@ def link_target(path: str) -> str:
         return posix.readlink(path)  # not the function of `os`, which is recorded
     except OSError:
         return ""
+
+
+def comes_installed(module: ModuleType) -> bool:
+    """Whether a module is of Python or of an installed distribution."""
+    path = getattr(module, "__file__", None)
+    return isinstance(path, str) and ".." not in path and path.startswith(installed_folders())
+
+
+def texts(entries: Any) -> list[str]:
+    """Entries of an import path, which may hold anything."""
+    return [entry for entry in entries if isinstance(entry, str)]

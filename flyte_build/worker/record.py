@@ -17,8 +17,6 @@ import contextlib
 import functools
 import importlib
 import os
-import posix
-import stat
 import sys
 import threading
 import urllib.parse
@@ -35,32 +33,11 @@ from flyte_build.state.folder import NAME as STATE_FOLDER
 from flyte_build.state.trace import EXTENSION_SUFFIXES, Trace, find_module, listing_digest
 from flyte_build.worker import hooks
 from flyte_build.worker.environment import RecordedVariables
-from flyte_build.worker.places import SDK, absolute_path, installed_folders, is_users
+from flyte_build.worker.events import HEARD, OPAQUE, first_word
+from flyte_build.worker.frames import from_machinery, nearest_user, user_frame
+from flyte_build.worker.opens import appends, content_of, creates, is_executable, overwrites
+from flyte_build.worker.places import VOLATILE, absolute_path, comes_installed, installed_folders, texts
 
-_VOLATILE = ("/proc/", "/sys/", "/dev/")
-"""The kernel's own files: never the same twice, and nothing that a build depends on."""
-_MACHINERY = "<frozen importlib"
-_OPAQUE = {
-    "subprocess.Popen": "started `{0}`",
-    "os.system": "started `{0}`",
-    "os.exec": "started `{0}`",
-    "os.fork": "started a process",
-    "os.forkpty": "started a process",
-    "os.posix_spawn": "started `{0}`",
-    "os.spawn": "started `{1}`",
-    "cpython.PyInterpreterState_New": "started an interpreter",
-    "socket.connect": "made a network connection",
-    "socket.sendto": "made a network connection",
-    "socket.sendmsg": "made a network connection",
-    "socket.getaddrinfo": "looked up host `{0}`",
-    "socket.gethostbyname": "looked up host `{0}`",
-    "socket.gethostbyaddr": "looked up host `{0}`",
-}
-_HEARD = {
-    *("open", "os.link", "os.listdir", "os.mkdir", "os.rename", "os.scandir", "os.symlink"),
-    *("ctypes.dlopen", "sqlite3.connect", *_OPAQUE),
-}
-"""Audit events that are of interest. Most are not: an attribute that is asked for is one, too."""
 _MODULE_SUFFIXES = (*SOURCE_SUFFIXES, *EXTENSION_SUFFIXES)
 
 
@@ -71,12 +48,7 @@ class Forbidden(Exception):
 @functools.cache
 def _installed_modules() -> dict[str, ModuleType]:
     """Modules of Python and of installed distributions that are loaded when this is first asked."""
-    return {name: module for name, module in list(sys.modules.items()) if _is_installed(module)}
-
-
-def _is_installed(module: ModuleType) -> bool:
-    path = getattr(module, "__file__", None)
-    return isinstance(path, str) and ".." not in path and path.startswith(installed_folders())
+    return {name: module for name, module in list(sys.modules.items()) if comes_installed(module)}
 
 
 def prepare_process() -> None:
@@ -98,7 +70,7 @@ class Recorder:
         self._hermetic = hermetic
         self._folder = os.path.join(str(folder), "")
         self._state = os.path.join(str(folder), STATE_FOLDER, "")
-        self._unwatched = (*installed_folders(), *_VOLATILE, self._state)
+        self._unwatched = (*installed_folders(), *VOLATILE, self._state)
         self._progress = progress
         self._active = False
         self._own = threading.local()
@@ -129,7 +101,7 @@ class Recorder:
     def finish(self) -> Trace:
         self._active = False
         for path in self.other_modules():
-            self._files.setdefault(path, _content(path))
+            self._files.setdefault(path, content_of(path))
         return Trace(
             files={self._name(path): self._with_bit(path, content) for path, content in sorted(self._files.items())},
             folders={self._name(path): entries for path, entries in sorted(self._folders.items())},
@@ -215,7 +187,7 @@ class Recorder:
 
     def _note_reader(self, path: str) -> None:
         if path not in self._readers:
-            self._readers[path] = _nearest_user(sys._getframe(2))
+            self._readers[path] = nearest_user(sys._getframe(2))
 
     def other_modules(self) -> tuple[str, ...]:
         """Every other file of the user's that a module came from: compiled, or read by a loader of the user's own."""
@@ -249,7 +221,7 @@ class Recorder:
         if watched is None or self._is_made(watched) or self._is_above(watched):
             return
         if content and watched not in self._executable:
-            self._executable[watched] = "x" if _is_executable(watched) else "-"
+            self._executable[watched] = "x" if is_executable(watched) else "-"
         if watched in self._files:
             return
         self._note_name(watched)
@@ -258,7 +230,7 @@ class Recorder:
             with self.paused():
                 self._exists[watched] = kind(watched)
                 if content and self._exists[watched] == "file":
-                    self._files[watched] = _content(watched)
+                    self._files[watched] = content_of(watched)
 
     def record_access(self, path: Any, mode: int, **_: Any) -> None:
         """Record what there is, and whether it can be executed; that of other folders' programs is the machine's."""
@@ -275,15 +247,15 @@ class Recorder:
         watched = self.watched(path) if self.is_recording else None
         if watched is None or watched in self._files or self._is_made(watched):
             return
-        if _creates(mode, flags):
+        if creates(mode, flags):
             self._record_making(watched)
-        elif _overwrites(mode, flags):
+        elif overwrites(mode, flags):
             self._note_made(watched)
-        elif not _appends(mode, flags):  # what is appended to is not seen by that, and a log must not be stale for ever
+        elif not appends(mode, flags):  # what is appended to is not seen by that, and a log must not be stale for ever
             self._note_name(watched)
             self._note_reader(watched)
             with self.paused():
-                self._files[watched] = _content(watched)
+                self._files[watched] = content_of(watched)
 
     def _record_making(self, path: Any) -> None:
         """What the code makes itself does not count, nor what it puts in there; it fails where something is."""
@@ -322,7 +294,7 @@ class Recorder:
     def _record_listing(self, path: Any) -> None:
         path = hooks.path_of_descriptor(path) if isinstance(path, int) else path
         watched = self.watched("." if path is None else path)
-        if watched is not None and not _from_machinery(sys._getframe(2)):
+        if watched is not None and not from_machinery(sys._getframe(2)):
             self._record_entries(watched)
 
     def _record_entries(self, folder: str) -> None:
@@ -360,7 +332,7 @@ class Recorder:
     # --- events
 
     def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event not in _HEARD or not self.is_recording:
+        if event not in HEARD or not self.is_recording:
             return
         if event == "open":
             self.record_open(*arguments)
@@ -378,8 +350,8 @@ class Recorder:
             self._record_listing(arguments[0])
         elif event == "ctypes.dlopen" and os.sep in str(arguments[0]):
             self.record_open(arguments[0], "r", 0)
-        elif event in _OPAQUE:
-            self.record_opaque(_OPAQUE[event].format(*map(_first_word, arguments)), sys._getframe(1))
+        elif event in OPAQUE:
+            self.record_opaque(OPAQUE[event].format(*map(first_word, arguments)), sys._getframe(1))
 
     def record_opaque(self, what: str, frame: FrameType) -> None:
         """Record something whose inputs cannot be seen.
@@ -395,26 +367,15 @@ class Recorder:
 
     def users_line(self, frame: FrameType | None) -> str:
         """`FILE:LINE` of the user's code that is behind a call; empty when there is none."""
-        caller = self._user_frame(frame)
+        caller = user_frame(frame)
         return f"{self._name(caller.f_code.co_filename)}:{caller.f_lineno}" if caller else ""
-
-    def _user_frame(self, frame: FrameType | None) -> FrameType | None:
-        """The user's line that did it. None for the SDK's doing, and for what a library does while it is imported."""
-        while frame is not None:
-            path = frame.f_code.co_filename
-            if path.startswith((_MACHINERY, SDK)):
-                return None
-            if is_users(path):
-                return frame
-            frame = frame.f_back
-        return None
 
     # --- imports
 
     def find_spec(self, name: str, path: Any = None, _target: Any = None) -> ModuleSpec | None:
         """Notes where a module is looked for, and leaves the finding to others."""
         if self.is_recording:
-            for entry in _strings(sys.path if path is None else path):
+            for entry in texts(sys.path if path is None else path):
                 watched = self.watched(entry or ".")
                 if watched is not None:
                     self._record_lookup(watched, name.rpartition(".")[2])
@@ -425,7 +386,7 @@ class Recorder:
             self._record_archive(folder)
         found = self._lookups.setdefault(folder, {})
         if name not in found:
-            self._seekers[folder, name] = _nearest_user(sys._getframe(2))
+            self._seekers[folder, name] = nearest_user(sys._getframe(2))
             with self.paused():
                 found[name] = find_module(name, folder, self._index.listing(folder), self._index)
 
@@ -437,60 +398,3 @@ class Recorder:
             while not (os.path.lexists(place) or os.path.isdir(os.path.dirname(place))):
                 place = os.path.dirname(place)
         self.record_stat(place, content=True)
-
-
-def _content(path: str) -> str:
-    try:
-        return digest.of_file(Path(path)) if os.path.isfile(path) else ""
-    except OSError:
-        return ""
-
-
-def _is_executable(path: str) -> bool:
-    try:
-        return bool(posix.stat(path).st_mode & stat.S_IXUSR)  # not the function of `os`, which is recorded
-    except OSError:
-        return False
-
-
-def _creates(mode: Any, flags: Any) -> bool:
-    """Whether opening fails where there is a file."""
-    return "x" in (mode or "") or bool(flags & os.O_EXCL)
-
-
-def _overwrites(mode: Any, flags: Any) -> bool:
-    """Whether a file is opened so that what it held is not seen, then or later."""
-    if "w" in (mode or "") or flags & os.O_TRUNC:
-        return True
-    return not mode and flags & os.O_ACCMODE == os.O_WRONLY and not flags & os.O_APPEND
-
-
-def _appends(mode: Any, flags: Any) -> bool:
-    """Whether a file is opened to be written at its end, and not to be read."""
-    if mode:
-        return "a" in mode and "+" not in mode
-    return bool(flags & os.O_APPEND) and flags & os.O_ACCMODE == os.O_WRONLY
-
-
-def _from_machinery(frame: FrameType | None) -> bool:
-    """Whether the import system itself asks: lookups are recorded more exactly by `find_spec`."""
-    return frame is not None and frame.f_code.co_filename.startswith(_MACHINERY)
-
-
-def _nearest_user(frame: FrameType | None) -> str:
-    """The file of the user's that is behind a call, through whatever libraries; empty: none, we load it ourselves."""
-    while frame is not None:
-        if is_users(frame.f_code.co_filename):
-            return frame.f_code.co_filename
-        frame = frame.f_back
-    return ""
-
-
-def _first_word(argument: Any) -> str:
-    if isinstance(argument, list | tuple):
-        argument = argument[0] if argument else ""
-    return os.fsdecode(argument) if isinstance(argument, str | bytes | os.PathLike) else str(argument)
-
-
-def _strings(entries: Any) -> list[str]:
-    return [entry for entry in entries if isinstance(entry, str)]
