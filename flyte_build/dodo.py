@@ -9,10 +9,9 @@ if sys.path and sys.path[0] not in ("", *sys.path[1:]):
     sys.path.append(sys.path.pop(0))
 
 import gc
-import signal
 from collections.abc import Iterator
 
-from flyte_build import doit_commands, graph
+from flyte_build import doit_commands, graph, interrupts
 
 __all__ = [
     "DOIT_CONFIG",
@@ -34,7 +33,7 @@ gc.set_threshold(100_000)
 
 DOIT_CONFIG = graph.configuration()
 doit_commands.install()
-signal.signal(signal.SIGINT, graph.interrupt)
+interrupts.handle(graph.interrupt)
 
 
 def task_discover() -> Iterator[graph.Task]:

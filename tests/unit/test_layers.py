@@ -15,6 +15,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model": set(),
     "standins": set(),
     "children": set(),
+    "interrupts": set(),
     "once": set(),
     "toml_lines": set(),
     "gitignore": set(),
@@ -72,7 +73,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "doit_why": {"graph"},
     "doit_dumpdb": set(),
     "doit_commands": {"command_line", "errors", "graph"},
-    "dodo": {"doit_commands", "graph"},
+    "dodo": {"doit_commands", "graph", "interrupts"},
 }
 """Room -> rooms that it may import from. `manifest_*` belong to `manifest`, `sdk_*` to `sdk`."""
 
