@@ -70,6 +70,6 @@ def _files(project: Project, target: str, step: str) -> Iterator[Path]:
 def _strangers(project: Project) -> list[Path]:
     """Folders of targets that the manifest does not have: renamed, another branch's, or deployed from Python."""
     with contextlib.suppress(OSError):
-        folders = sorted((project.state.root / "targets").iterdir())
+        folders = sorted(filter(Path.is_dir, (project.state.root / "targets").iterdir()))
         return [each for each in folders if project.state.target_of(each.name) not in project.manifest.targets]
     return []

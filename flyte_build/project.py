@@ -116,6 +116,7 @@ class Project:
             for known in (self._worlds, self._resolved, self._places):
                 known.clear()
             self._installed = None
+            self._marks = {}
             for name in ("place_of_store", "lost_registrations"):
                 self.__dict__.pop(name, None)
 
@@ -212,14 +213,18 @@ class Project:
         """Both, found once, though threads of the run ask at the same time."""
         with self._finding:
             if self._installed is None:
-                self._marks = _marks_of_installed()
+                self.mark_installed()
                 pairs = tuple(pair for folder in folders_of_installed() for pair in self._installed_in(folder))
                 self._installed = pairs, digest.of_parts("distributions", [part for pair in pairs for part in pair])
             return self._installed
 
+    def mark_installed(self) -> None:
+        """From here on `is_as_installed` says whether something was installed. To be called before any import of it."""
+        self._marks = self._marks or _marks_of_installed()
+
     @property
     def is_as_installed(self) -> bool:
-        """Whether nothing was installed or removed since `installed` was looked at, not even to and fro."""
+        """Whether nothing was installed or removed since `mark_installed`, not even to and fro."""
         return self._marks.items() <= _marks_of_installed().items()
 
     def _installed_in(self, folder: str) -> Iterator[tuple[str, str]]:

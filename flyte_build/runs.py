@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import doit.runner
 from doit.exceptions import InvalidDodoFile, TaskFailed, UnmetDependency
 
-from flyte_build.command_line import project
+from flyte_build.command_line import TASKS, project
 from flyte_build.errors import StateBusy
 from flyte_build.report import JsonReporter, Reporter
 
@@ -42,15 +42,20 @@ class Run(Reporter):
         super().initialize(tasks, selected_tasks)
         if self._targets and not self._planning:
             self.work_alone()
-            self._start_loading()
+            self._start_loading(tasks)
 
-    def _start_loading(self) -> None:
-        """Have the parent of loads import the SDK while doit looks at the first target, if that was never loaded."""
+    def _start_loading(self, tasks: Iterable[str]) -> None:
+        """Have the parent of loads import the SDK while doit looks at the first target, if that was never loaded.
+
+        What is installed counts from now on. A task of the user's may install something, so there must be none.
+        """
         first = project().state.receipt_path(next(iter(self._targets)), "discover")
-        if not os.path.lexists(first) and not project().manifest.cache.url:
-            from flyte_build.steps.workers import shared_zygote
+        if os.path.lexists(first) or project().manifest.cache.url or not all(map(_is_ours, tasks)):
+            return
+        from flyte_build.steps.workers import shared_zygote
 
-            shared_zygote(project())
+        project().mark_installed()
+        shared_zygote(project())
 
     def work_alone(self) -> None:
         """Keep other runs out of the state folder for the rest of this one.
@@ -65,7 +70,8 @@ class Run(Reporter):
             raise InvalidDodoFile(error.message) from error
 
     def execute_task(self, task: Any) -> None:
-        project().worked |= bool(task.actions)  # a worker of doit's may do it, which has a project of its own
+        # A worker of doit's may do it, which has a project of its own.
+        project().worked |= bool(task.actions) and _is_ours(task.name)
         super().execute_task(task)
 
     def may_differ_now(self) -> bool:
@@ -95,6 +101,10 @@ class Run(Reporter):
         super().complete_run()
         if project().worked and not self.unfinished():  # who interrupts a run wants it to end
             project().collect()
+
+
+def _is_ours(task: str) -> bool:
+    return task.partition(":")[0] in TASKS
 
 
 def _target_by_target(tasks: Mapping[str, Any], selected: Iterable[str]) -> list[str]:

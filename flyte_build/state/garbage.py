@@ -124,6 +124,6 @@ def _part(data: msgspec.Raw, kind: type[_T]) -> _T:
 
 
 def _names(folder: str | os.PathLike[str]) -> list[str]:
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         return sorted(os.listdir(folder))
     return []

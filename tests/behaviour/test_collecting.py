@@ -141,6 +141,23 @@ def test_a_run_with_nothing_to_do_looks_for_nothing(repository: Repository) -> N
     assert not left.exists()
 
 
+def test_a_run_in_which_only_tasks_of_the_users_did_something_looks_for_nothing(repository: Repository) -> None:
+    left = stray(repository)
+    repository.write("dodo.py", "from flyte_build.dodo import *\ndef task_z():\n    return {'actions': ['true']}\n")
+    ran(repository, "z", "deploy")
+    ran(repository, "plan")
+    assert left.exists()
+
+
+def test_a_file_among_the_folders_of_targets_is_in_nobodys_way(repository: Repository) -> None:
+    left, strange = stray(repository), repository.write(".flyte-build/targets/.DS_Store", "")
+    repository.write("a.py", code("a", "second"))
+    ran(repository)
+    assert not left.exists()
+    assert ran(repository, "clean").out.startswith("removed ")
+    assert strange.exists()
+
+
 @pytest.mark.parametrize("words", [("-n", "0"), ("-n", "2"), ("-n", "2", "-P", "process")])
 def test_however_steps_are_run_nothing_is_left_behind(words: tuple[str, ...], repository: Repository) -> None:
     left = stray(repository)

@@ -83,3 +83,62 @@ def test_a_package_installed_while_the_code_is_about_to_load_leaves_nothing_stal
     assert "discover  fraud  (installed distributions changed)\n" in repository.doit("deploy").err
     assert deployed_version(repository) == afterwards
     assert "1 fresh" in repository.doit("deploy").err
+
+
+AT_START = "import sys\nsys.acme = {version!r}\n"
+"""A `sitecustomize`: run by each interpreter as it starts, so by the parent of loads, as the SDK is imported there."""
+BY_A_TASK = """\
+from pathlib import Path
+
+from flyte_build.dodo import *
+
+
+def task_install():
+    return {"actions": [lambda: Path("lib/site-packages/sitecustomize.py").write_text(%r) > 0]}
+"""
+MEANWHILE = """\
+import time
+from pathlib import Path
+
+from flyte_build.dodo import *
+from flyte_build.steps import workers
+
+start = workers.shared_zygote
+place = Path("lib/site-packages/sitecustomize.py")
+
+
+def install_after_start(*words):
+    zygote = start(*words)
+    if not place.with_name("done").exists():
+        time.sleep(2)
+        place.write_text(%r)
+        place.with_name("done").touch()
+    return zygote
+
+
+workers.shared_zygote = install_after_start
+"""
+
+
+def imported_at_start(folder: Path, dodo: str) -> Repository:
+    made = small(folder, fraud_py=WORKFLOW.replace("import acme", "import sys").replace("acme.VERSION", "sys.acme"))
+    made.environ["PYTHONPATH"] = str(folder / "lib/site-packages")
+    made.write("lib/site-packages/sitecustomize.py", AT_START.format(version="1.0"))
+    made.write("dodo.py", dodo % AT_START.format(version="2.0"))
+    return made
+
+
+def test_what_a_task_of_the_users_installs_counts_in_the_same_run(tmp_path: Path) -> None:
+    repository = imported_at_start(tmp_path, BY_A_TASK)
+    assert repository.doit("-n", "0", "install", "deploy").code == 0
+    assert deployed_version(repository) == "2.0"
+    assert "1 fresh" in repository.doit("deploy").err
+
+
+def test_what_is_installed_after_the_parent_of_loads_has_begun_makes_the_next_run_load_again(tmp_path: Path) -> None:
+    repository = imported_at_start(tmp_path, MEANWHILE)
+    assert repository.doit("deploy").code == 0
+    assert deployed_version(repository) == "1.0"
+    assert "discover  fraud  (installed distributions changed)\n" in repository.doit("deploy").err
+    assert deployed_version(repository) == "2.0"
+    assert "1 fresh" in repository.doit("deploy").err
