@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import flyte.errors
 from flyte._initialize import _initialize_client, _platform_to_client_kwargs
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 @contextlib.contextmanager
 def _without(module: str) -> Iterator[None]:
     """Have imports not find a module that they can do without."""
-    known = module in sys.modules
-    sys.modules.setdefault(module, None)  # type: ignore[arg-type]
+    modules: dict[str, Any] = sys.modules
+    modules.setdefault(module, None)
     try:
         yield
     finally:
-        if not known:
-            del sys.modules[module]
+        if modules[module] is None:
+            del modules[module]
 
 
 with _without("httpx._main"):  # httpx's own command, with which the client takes a tenth longer to import

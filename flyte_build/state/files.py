@@ -185,11 +185,10 @@ class FileIndex:
         """Whether what changes from now on gets another signature. To be asked before the content is read."""
         if self._path is None:
             return False
-        if self._clock is None:
-            self._clock = _clock_of(self._path.parent)
+        clock = self._clock = self._clock or _clock_of(self._path.parent)
         changed = max(found.st_mtime_ns, found.st_ctime_ns)
-        if found.st_dev == self._clock.device:
-            return changed < self._clock.now
+        if clock is not None and found.st_dev == clock.device:
+            return changed < clock.now
         return changed < time.time_ns() - _COARSEST
 
 
@@ -233,13 +232,13 @@ def _signature(found: os.stat_result) -> Signature:
     return Signature(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_mode)
 
 
-def _clock_of(folder: Path) -> _Clock:
-    """The clock of the file system that a folder is in, as a file that is made there now has it."""
+def _clock_of(folder: Path) -> _Clock | None:
+    """The clock of the file system that a folder is in, as a file that is made there now has it; None: none can be."""
     try:
         with tempfile.TemporaryFile(dir=folder) as probe:
             found = os.fstat(probe.fileno())
     except OSError:
-        return _Clock(-1, 0)  # of no device
+        return None
     return _Clock(found.st_dev, found.st_ctime_ns)
 
 

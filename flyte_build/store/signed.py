@@ -83,8 +83,8 @@ class SignedStore:
     def _client_for(self, url: str) -> httpx.Client:
         from urllib.request import getproxies
 
-        uses_tls = url.startswith("https:") or getproxies().keys() - {"no"}  # a proxy may speak TLS itself
-        return self.client if uses_tls else self.client_without_tls
+        proxies = getproxies().keys() - {"no"}  # which may speak TLS themselves
+        return self.client_without_tls if urlsplit(url).scheme == "http" and not proxies else self.client
 
     def put(self, bundle: Bundle, archive: Path, progress: Progress | None = None) -> Upload:
         """See `Store.put`. The bytes are always sent: a signed URL does not tell what is there."""

@@ -111,6 +111,7 @@ def test_a_backend_opens_this_store() -> None:
     [
         ("http://127.0.0.1:9000/bucket", "", False),
         ("https://127.0.0.1:9000/bucket", "", True),
+        ("HTTPS://127.0.0.1:9000/bucket", "", True),
         ("http://127.0.0.1:9000/bucket", "https://proxy.example:3128", True),
     ],
 )
