@@ -144,7 +144,7 @@ class Registries:
         """The header that answers a registry's challenge.
 
         Raises:
-            _Refused: the credentials are not good for it.
+            _Refused: the credentials are not good for it, or what should judge them fails.
         """
         for known in (address[0], address):
             if known in self._refusals:
@@ -166,9 +166,21 @@ class Registries:
         self._refusals[to] = said
         return _Refused(said)
 
-    def pause(self, attempt: int) -> None:
-        """Wait after an attempt, of which the first is 1."""
-        self._sleep(FIRST_DELAY * 2 ** (attempt - 1))
+    def insist(self, send: Callable[[], httpx.Response]) -> httpx.Response:
+        """The answer to a request, which is sent again as long as it meets with what may pass."""
+        import httpx
+
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                response = send()
+            except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError):
+                if attempt == ATTEMPTS:
+                    raise
+            else:
+                if response.status_code not in _TRANSIENT or attempt == ATTEMPTS:
+                    return response
+            self._sleep(FIRST_DELAY * 2 ** (attempt - 1))
+        raise AssertionError("the last attempt returns or raises")
 
     def _login(self, registry: str) -> dict[str, str]:
         with self._reading_logins:  # a keychain is asked once: some show a window
@@ -184,9 +196,11 @@ class Registries:
         form = {"service": asked.get("service", ""), "scope": scope}
         if identity := login.get("IdentityToken") or login.get("identitytoken"):
             form |= {"grant_type": "refresh_token", "refresh_token": identity, "client_id": "flyte_build"}
-            response = self.client.post(asked["realm"], data=form)
+            response = self.insist(lambda: self.client.post(asked["realm"], data=form))
         else:
-            response = self.client.get(asked["realm"], params=form, headers=_basic(login))
+            response = self.insist(lambda: self.client.get(asked["realm"], params=form, headers=_basic(login)))
+        if response.status_code in _TRANSIENT:  # says nothing of the login, so it is not remembered
+            raise _Refused(f"what gives out its tokens fails: {_words(response)}")
         if response.status_code != 200:
             # Who is not known may read nothing; any other "no" may be of this repository alone.
             wholly = response.status_code == 401 and bool(login)
@@ -264,20 +278,11 @@ class _Registry:
         return _is_registry_s(root) or (root.status_code in (200, 401) and "html" not in _kind(root))
 
     def _try(self, url: str, accept: str) -> httpx.Response:
-        import httpx
+        def send() -> httpx.Response:
+            headers = {"accept": accept, **self._registries.authorization(self._address)}
+            return self._registries.client.get(url, headers=headers)
 
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                headers = {"accept": accept, **self._registries.authorization(self._address)}
-                response = self._registries.client.get(url, headers=headers)
-            except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError):
-                if attempt == ATTEMPTS:
-                    raise
-            else:
-                if response.status_code not in _TRANSIENT or attempt == ATTEMPTS:
-                    return response
-            self._registries.pause(attempt)
-        raise AssertionError("the last attempt returns or raises")
+        return self._registries.insist(send)
 
 
 def _is_registry_s(response: httpx.Response) -> bool:

@@ -51,6 +51,15 @@ def refusing(status: int, code: str, message: str) -> Answerer:
     return in_turn(Reply(status, body, {"content-type": "application/json"}))
 
 
+def with_tokens(url: str, tokens: Answerer, request: Request) -> Reply:
+    """A registry with an image for whoever has the token `t0`, and what gives out its tokens."""
+    if request.target.startswith("/token"):
+        return tokens(request)
+    if request.headers.get("authorization") != "Bearer t0":
+        return Reply(401, b"", {"www-authenticate": f'Bearer realm="{url}/token"'})
+    return index({"os": "linux", "architecture": "amd64"})
+
+
 def test_an_image_for_several_platforms_is_found_with_its_digest() -> None:
     arm = {"os": "linux", "architecture": "arm64", "variant": "v8"}
     found, requests = told(in_turn(index({"os": "linux", "architecture": "amd64"}, arm, {"os": "unknown"})))
@@ -181,6 +190,35 @@ def test_a_repository_that_nobody_may_read_leaves_the_others_readable() -> None:
     assert found[0] == found[1] == Unknown(reason="it refuses the login: 401 Unauthorized")
     assert isinstance(found[2], Found)
     assert len(tokens) == 2
+
+
+@pytest.mark.parametrize("more", [{}, {"identitytoken": "refresh-me"}], ids=["password", "identity"])
+@pytest.mark.parametrize("status", [408, 429, 503])
+def test_a_token_service_that_recovers_is_asked_again(login: Path, status: int, more: dict[str, str]) -> None:
+    slept: list[float] = []
+    tokens = in_turn(Reply(status), Reply(fault="reset"), Reply(200, b'{"token": "t0"}'))
+    with (
+        faulty_server(lambda request: with_tokens(server.url, tokens, request)) as server,
+        contextlib.closing(Registries(slept.append)) as registries,
+    ):
+        host = server.url.removeprefix("http://")
+        logged_in(login, host, **more)
+        assert isinstance(registries.ask(parse(f"{host}/acme/app:v1")), Found)
+    assert slept == [0.5, 1.0]
+
+
+def test_a_token_service_that_keeps_failing_is_not_taken_for_a_refused_login() -> None:
+    slept: list[float] = []
+    tokens = in_turn(*[Reply(503)] * 4, Reply(200, b'{"token": "t0"}'))
+    with (
+        faulty_server(lambda request: with_tokens(server.url, tokens, request)) as server,
+        contextlib.closing(Registries(slept.append)) as registries,
+    ):
+        host = server.url.removeprefix("http://")
+        first, second = (registries.ask(parse(f"{host}/acme/app:{tag}")) for tag in ("v1", "v2"))
+    assert first == Unknown(reason="what gives out its tokens fails: 503 Service Unavailable")
+    assert slept == [0.5, 1.0, 2.0]
+    assert isinstance(second, Found)
 
 
 @pytest.mark.parametrize("realm", ["http://host:port/token", "http://host\x01/"])
