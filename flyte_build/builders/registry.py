@@ -93,8 +93,10 @@ class Registries:
         self._authorizations: dict[_Address, dict[str, str]] = {}
         self._logins: dict[str, dict[str, str]] = {}
         self._reading_logins = threading.Lock()
-        self._refusals: dict[str | _Address, str] = {}
-        """What was said to a login, by registry where it is good for nothing there, else by repository."""
+        self._unreadable: dict[str, str] = {}
+        """Why the login for a registry cannot be read."""
+        self._refusals: dict[_Address, str] = {}
+        """What was said to a login. It may still be good for other repositories: some registries say 401 of one."""
         self._gone: dict[str, Unknown] = {}
         """Registries that did not answer, however often they were asked: there is no use in asking anything more."""
 
@@ -146,9 +148,8 @@ class Registries:
         Raises:
             _Refused: the credentials are not good for it, or what should judge them fails.
         """
-        for known in (address[0], address):
-            if known in self._refusals:
-                raise _Refused(self._refusals[known])
+        if address in self._refusals:
+            raise _Refused(self._refusals[address])
         kind, _, rest = challenge.partition(" ")
         login = self._login(address[0])
         if kind.lower() == "basic":
@@ -161,9 +162,10 @@ class Registries:
         self._authorizations[address] = header
         return header
 
-    def refuse(self, to: str | _Address, said: str) -> _Refused:
-        """The error that a login is refused, to be told from now on without another try."""
-        self._refusals[to] = said
+    def refuse(self, address: _Address, said: str) -> _Refused:
+        """The error that a login is refused, to be told of a repository from now on without another try."""
+        self._refusals[address] = said
+        self._authorizations.pop(address, None)  # else it would be sent along with whatever is asked next
         return _Refused(said)
 
     def insist(self, send: Callable[[], httpx.Response]) -> httpx.Response:
@@ -184,11 +186,14 @@ class Registries:
 
     def _login(self, registry: str) -> dict[str, str]:
         with self._reading_logins:  # a keychain is asked once: some show a window
+            if registry in self._unreadable:
+                raise _Refused(self._unreadable[registry])
             if registry not in self._logins:
                 try:
                     self._logins[registry] = credentials(registry)
                 except _Refused as refused:
-                    raise self.refuse(registry, str(refused)) from refused
+                    self._unreadable[registry] = str(refused)
+                    raise
             return self._logins[registry]
 
     def _token(self, address: _Address, asked: Mapping[str, str], login: Mapping[str, str]) -> str:
@@ -202,9 +207,7 @@ class Registries:
         if response.status_code in _TRANSIENT:  # says nothing of the login, so it is not remembered
             raise _Refused(f"what gives out its tokens fails: {_words(response)}")
         if response.status_code != 200:
-            # Who is not known may read nothing; any other "no" may be of this repository alone.
-            wholly = response.status_code == 401 and bool(login)
-            raise self.refuse(address[0] if wholly else address, f"it refuses the login: {_words(response)}")
+            raise self.refuse(address, f"it refuses the login: {_words(response)}")
         answer: dict[str, Any] = response.json()
         return str(answer.get("token") or answer.get("access_token", ""))
 
@@ -261,9 +264,7 @@ class _Registry:
             self._registries.authorize(self._address, response.headers.get("www-authenticate", ""))
             response = self._try(url, accept)
             if response.status_code == 401:
-                given = response.request.headers.get("authorization", "")
-                wholly = given.startswith("Basic ")
-                raise self._registries.refuse(self._address[0] if wholly else self._address, _words(response))
+                raise self._registries.refuse(self._address, _words(response))
         if response.status_code == 404:
             if not (self._proven or _is_registry_s(response) or self._is_registry()):
                 raise _NoRegistry(url, f"{response.status_code} and {_kind(response)}")

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -149,7 +150,7 @@ def test_many_images_are_asked_for_over_one_connection_and_one_login(login: Path
     assert server.connections == 1
 
 
-def test_a_login_that_is_refused_is_not_tried_again_for_other_images(login: Path) -> None:
+def test_a_login_that_is_refused_is_tried_once_for_each_repository(login: Path) -> None:
     def answer(request: Request) -> Reply:
         if request.target.startswith("/token"):
             return Reply(401, b'{"errors": [{"message": "wrong password"}]}')
@@ -158,38 +159,58 @@ def test_a_login_that_is_refused_is_not_tried_again_for_other_images(login: Path
     with faulty_server(answer) as server, contextlib.closing(Registries()) as registries:
         host = server.url.removeprefix("http://")
         logged_in(login, host)
-        answers = {registries.ask(parse(f"{host}/acme/{name}:v1")) for name in ("one", "two", "three")}
+        images = [f"{host}/acme/{name}:{tag}" for name in ("one", "two") for tag in ("v1", "v2", "v3")]
+        answers = {registries.ask(parse(image)) for image in images}
         tokens = [request for request in server.requests if request.target.startswith("/token")]
     assert answers == {Unknown(reason="it refuses the login: 401 wrong password")}
-    assert len(tokens) == 1
+    assert len(tokens) == 2
 
 
-def test_a_password_that_is_refused_is_not_sent_again_for_other_images(login: Path) -> None:
+def test_a_password_that_is_refused_is_sent_once_for_each_repository(login: Path) -> None:
     challenge = in_turn(Reply(401, b"", {"www-authenticate": 'Basic realm="registry"'}))
     with faulty_server(challenge) as server, contextlib.closing(Registries()) as registries:
         host = server.url.removeprefix("http://")
         logged_in(login, host)
-        answers = {registries.ask(parse(f"{host}/acme/{name}:v1")) for name in ("one", "two", "three")}
+        images = [f"{host}/acme/{name}:{tag}" for name in ("one", "two") for tag in ("v1", "v2", "v3")]
+        answers = {registries.ask(parse(image)) for image in images}
         sent = [request for request in server.requests if "authorization" in request.headers]
     assert answers == {Unknown(reason="401 Unauthorized")}
-    assert len(sent) == 1
+    assert len(sent) == 2
 
 
-def test_a_repository_that_nobody_may_read_leaves_the_others_readable() -> None:
+@pytest.mark.parametrize("known", [False, True], ids=["nobody", "somebody"])
+def test_a_repository_that_one_may_not_get_a_token_for_leaves_the_others_readable(login: Path, known: bool) -> None:
+    def tokens(request: Request) -> Reply:
+        return Reply(401) if "secret" in request.target else Reply(200, b'{"token": "t0"}')
+
+    with (
+        faulty_server(lambda request: with_tokens(server.url, tokens, request)) as server,
+        contextlib.closing(Registries()) as registries,
+    ):
+        host = server.url.removeprefix("http://")
+        if known:
+            logged_in(login, host)
+        found = [registries.ask(parse(f"{host}/acme/{name}:v1")) for name in ("secret", "secret", "public")]
+        asked = [request for request in server.requests if request.target.startswith("/token")]
+    assert found[0] == found[1] == Unknown(reason="it refuses the login: 401 Unauthorized")
+    assert isinstance(found[2], Found)
+    assert len(asked) == 2
+
+
+def test_a_repository_that_a_password_may_not_read_leaves_the_others_readable(login: Path) -> None:
     def answer(request: Request) -> Reply:
-        if request.target.startswith("/token"):
-            return Reply(401) if "secret" in request.target else Reply(200, b'{"token": "t0"}')
-        if request.headers.get("authorization") != "Bearer t0":
-            return Reply(401, b"", {"www-authenticate": f'Bearer realm="{server.url}/token"'})
+        if "authorization" not in request.headers or "secret" in request.target:
+            return Reply(401, b"", {"www-authenticate": 'Basic realm="registry"'})
         return index({"os": "linux", "architecture": "amd64"})
 
     with faulty_server(answer) as server, contextlib.closing(Registries()) as registries:
         host = server.url.removeprefix("http://")
-        found = [registries.ask(parse(f"{host}/acme/{name}:v1")) for name in ("secret", "secret", "public")]
-        tokens = [request for request in server.requests if request.target.startswith("/token")]
-    assert found[0] == found[1] == Unknown(reason="it refuses the login: 401 Unauthorized")
-    assert isinstance(found[2], Found)
-    assert len(tokens) == 2
+        logged_in(login, host)
+        names = ("acme/before", "secret/app", "acme/after", "acme/before")
+        before, secret, *after = (registries.ask(parse(f"{host}/{name}:v1")) for name in names)
+    assert secret == Unknown(reason="401 Unauthorized")
+    assert isinstance(before, Found)
+    assert after == [before, before]
 
 
 @pytest.mark.parametrize("more", [{}, {"identitytoken": "refresh-me"}], ids=["password", "identity"])
@@ -357,6 +378,24 @@ def test_a_login_that_cannot_be_read_is_unknown(login: Path) -> None:
     answer, _ = told(in_turn(challenge))
     assert isinstance(answer, Unknown)
     assert answer.reason.startswith("the login that Docker keeps for it cannot be read: ")
+
+
+def test_a_keychain_that_cannot_be_read_is_asked_once(
+    login: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helper = tmp_path / "docker-credential-broken"
+    helper.write_text(f"#!/bin/sh\necho asked >> '{tmp_path}/asked'\necho locked\nexit 1\n")
+    helper.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    login.write_text('{"credsStore": "broken"}')
+    challenge = in_turn(Reply(401, b"", {"www-authenticate": 'Basic realm="registry"'}))
+    with faulty_server(challenge) as server, contextlib.closing(Registries()) as registries:
+        host = server.url.removeprefix("http://")
+        answers = {registries.ask(parse(f"{host}/acme/{name}:v1")) for name in ("one", "two")}
+    (answer,) = answers
+    assert isinstance(answer, Unknown)
+    assert answer.reason.startswith("the login that Docker keeps for it cannot be read: ")
+    assert (tmp_path / "asked").read_text().split() == ["asked"]
 
 
 def test_a_challenge_of_another_kind_is_unknown() -> None:
