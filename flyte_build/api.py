@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from flyte_build import errors, pipeline
-from flyte_build.manifest import VARIABLES, Manifest, read_manifest, without_store
+from flyte_build.manifest import VARIABLES, Manifest, read_manifest
 from flyte_build.manifest_targets import VERSION_PARTS, unknown_placeholders
 from flyte_build.model import (
     BackendSettings,
@@ -104,7 +104,6 @@ def deploy(
         pass_env=tuple(pass_env),
     )
     _check(target)
-    target = without_store(target, project.manifest.store, project.manifest.folder)
     try:
         with project.naming_tables(), project.working_alone(lambda holder: say(waiting_text(holder.description))):
             try:

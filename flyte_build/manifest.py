@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
 import tomli
-from msgspec.structs import replace
 
 from flyte_build import errors
 from flyte_build.flyte_config import (
@@ -44,7 +42,6 @@ from flyte_build.model import (
     Target,
     Value,
 )
-from flyte_build.state.folder import NAME as STATE
 
 __all__ = ["VARIABLES", "Manifest", "json_schema", "parse_manifest", "read_manifest"]
 
@@ -58,8 +55,6 @@ Tables = Mapping[str, Any]
 """Tables as TOML gives them: a layer of settings."""
 
 _BUCKETS = ("s3", "gs", "abfs")
-_PATTERN = re.compile(r"[\\*?\[ ]")
-"""What means something in a line of a .gitignore."""
 
 
 class Manifest(Value, frozen=True):
@@ -126,7 +121,6 @@ def parse_manifest(
     _raise([*_settings_problems(tables, config, places), *problems])
     backend = _backend(msgspec.convert(tables["flyte"], FlyteTable), config)
     store = _store(msgspec.convert(tables.get("store", {}), StoreTable), backend, root)
-    targets = {name: without_store(target, store, str(root)) for name, target in targets.items()}
     return Manifest(
         folder=str(root),
         file=file,
@@ -278,27 +272,6 @@ def _store(table: StoreTable, backend: BackendSettings, folder: Path) -> StoreSe
     if url == "backend" and backend.embedded:
         url = _absolute_url("./.flyte-build/store", folder)
     return StoreSettings(url=url, endpoint_url=table.endpoint_url, region=table.region)
-
-
-def without_store(target: Target, store: StoreSettings, folder: str) -> Target:
-    """A target that leaves out a store under its root: its bundles would hold all bundles before them.
-
-    `folder`: the manifest's. The state in it, and the store in that, are left out as they are; and a folder that holds
-    the target's own code is not.
-    """
-    scheme, _, place = store.url.partition("://")
-    path = os.path.join(folder, target.path)
-    if scheme != "file" or _is_below(path, place) or _is_below(place, os.path.join(folder, STATE)):
-        return target
-    root = os.path.normpath(os.path.join(folder, target.root_dir))
-    if not _is_below(place, root):
-        return target
-    line = _PATTERN.sub(lambda found: f"\\{found.group()}", os.path.relpath(place, root))
-    return replace(target, exclude=(*target.exclude, f"/{line}/"))
-
-
-def _is_below(path: str, folder: str) -> bool:
-    return f"{path}/".startswith(f"{folder.rstrip('/')}/")
 
 
 def _cache(table: CacheTable, folder: Path) -> CacheSettings:

@@ -12,7 +12,6 @@ from flyte_build.errors import StoreDiskFull, StoreFolderIsAFile, StoreFolderNot
 from flyte_build.model import StoreSettings
 from flyte_build.store import Store, open_store
 from tests.archives import MIB, archive_of, noise
-from tests.repository import MANIFEST, Ran, Repository, environment
 
 
 def store_in(folder: Path) -> Store:
@@ -164,46 +163,3 @@ def test_a_folder_under_the_name_of_the_object_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreFolderNotWritable, match="bundles cannot be written there: is a directory; let this user"):
         store_in(tmp_path / "store").put(bundle, archive)
     assert names(tmp_path / "store") == [bundle.filename]
-
-
-ALL = """
-    root_dir = "{root}"
-    copy_style = "all"
-
-    [store]
-    url = "{url}"
-"""
-
-
-def sizes(ran: Ran) -> list[str]:
-    """How many files each bundle has."""
-    assert ran.code == 0, ran.err
-    done = [event for event in ran.events if (event["event"], event.get("step")) == ("finished", "bundle")]
-    return [event["summary"].partition(",")[0] for event in done if event["status"] == "done"]
-
-
-@pytest.mark.parametrize(
-    ("root", "url"),
-    [(".", "./store"), (".", "./out/[1] *kept*"), ("work", "./work/../work/store")],
-    ids=["folder", "marks", "root"],
-)
-def test_a_store_in_the_checkout_is_not_in_bundles_of_all_files(root: str, url: str, tmp_path: Path) -> None:
-    place = "fraud.py" if root == "." else f"{root}/fraud.py"
-    manifest = MANIFEST.replace("fraud.py", place) + ALL.format(root=root, url=url)
-    repository = Repository(tmp_path)
-    repository.write("deploy.toml", manifest)
-    for number in range(3):
-        repository.write(place, f"{environment('fraud')}\n\nNUMBER = {number}\n")
-        bundled = sizes(repository.doit("output=jsonl"))
-        assert bundled == ["1 file" if root == "work" else "3 files"]
-    assert len(list((tmp_path / url).glob("*.tar.gz"))) == 3
-    assert sizes(repository.doit("output=jsonl")) == []
-
-
-def test_a_store_beside_the_code_of_a_target_does_not_leave_that_out(tmp_path: Path) -> None:
-    files = {"work/fraud.py": environment("fraud"), "work/rates.csv": "1\n"}
-    repository = Repository(tmp_path, files)
-    table = MANIFEST.replace("fraud.py", "work/fraud.py")
-    repository.write("deploy.toml", f"{table}{ALL.format(root='.', url='./work')}")
-    ran = repository.doit("output=jsonl")
-    assert sizes(ran) == ["4 files"]
