@@ -76,8 +76,9 @@ def _reap() -> None:
 def _kill_children() -> None:
     """Whoever asked for the loads has gone, and may have had no time to end them."""
     for child in _children:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(child, signal.SIGKILL)
+        for kill in (os.killpg, os.kill):  # one that was forked this moment leads no group yet
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                kill(child, signal.SIGKILL)
 
 
 def _say(line: str) -> None:

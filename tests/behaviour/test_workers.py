@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,7 @@ from flyte_build.model import Target
 from flyte_build.steps import workers
 from flyte_build.steps.workers import Zygote
 from flyte_build.worker.protocol import LoadRequest
+from tests.processes import ends
 from tests.repository import environment
 
 MEETS = """\
@@ -89,6 +91,21 @@ def test_a_parent_that_was_asked_ends_by_itself(tmp_path: Path, zygote: Zygote) 
     zygote.run(request(tmp_path, "only", ""))
     zygote.close()
     assert zygote._process.returncode == 0
+
+
+def test_loads_that_are_begun_as_the_run_dies_end_with_it(tmp_path: Path, zygote: Zygote) -> None:
+    requests = [request(tmp_path, f"load{number}", NEVER_ENDS) for number in range(8)]
+    process = zygote._process
+    assert process.stdin is not None
+    for number, each in enumerate(requests):  # all are there when it has imported the SDK, and the end with them
+        process.stdin.write(f"{number} ".encode() + each.json() + b"\n")
+    process.stdin.close()
+    assert process.wait(60) == 0
+    deadline = time.monotonic() + 10
+    while not zygote._ended and time.monotonic() < deadline:  # until all that it said is read
+        time.sleep(0.01)
+    assert len(zygote._children) == len(requests)
+    assert all(map(ends, zygote._children))
 
 
 def test_every_load_fails_when_their_parent_is_killed(tmp_path: Path, zygote: Zygote) -> None:
