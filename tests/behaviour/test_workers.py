@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -106,6 +107,18 @@ def test_loads_that_are_begun_as_the_run_dies_end_with_it(tmp_path: Path, zygote
         time.sleep(0.01)
     assert len(zygote._children) == len(requests)
     assert all(map(ends, zygote._children))
+
+
+@pytest.mark.parametrize("leads_a_group", [False, True])
+def test_a_load_is_ended_whether_or_not_it_leads_a_group_yet(
+    leads_a_group: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flyte_build.worker import zygote
+
+    child = subprocess.Popen(["sleep", "15"], start_new_session=leads_a_group)
+    monkeypatch.setattr(zygote, "_children", {child.pid: "0"})
+    zygote._kill_children()
+    assert child.wait(60) == -signal.SIGKILL
 
 
 def test_every_load_fails_when_their_parent_is_killed(tmp_path: Path, zygote: Zygote) -> None:
