@@ -3,9 +3,9 @@
     python -m bench.compare 5 20 40 100 --repeat 3
 
 prints a Markdown table: medians in seconds, how many times faster flyte_build is, its own CPU seconds and peak memory,
-and what `doit` itself takes for as many tasks that check nothing. Each has a checkout and a home of its own. In each
-round both go through all scenarios, one after the other, as their users do: what a tool leaves in the system's caches
-serves its own next run. The control plane answers at once, in a process of its own: what is measured is the client.
+and what `doit` itself takes for as many tasks that check nothing. In each round both go through all scenarios, one
+after the other and in a fresh checkout, as their users do: what a tool leaves in the system's caches serves its own
+next run. The control plane answers at once, in a process of its own: what is measured is the client.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import statistics
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -71,17 +71,14 @@ def measure(
     costs: dict[tuple[str, str], list[Cost]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary).resolve()
-        theirs = Checkout(folder / "peer", services, endpoint, shape)
-        ours = Checkout(folder / "ours", services, endpoint, shape)
+        deploys = {"ours": Checkout.deploy, **({"peer": Checkout.peer_deploy} if peer else {})}
         idle = floor(folder / "floor", services)
-        turns: list[tuple[str, Checkout, Callable[[], Cost]]] = [("ours", ours, ours.deploy)]
-        if peer:
-            turns.append(("peer", theirs, theirs.peer_deploy))
-        for _ in range(repeat):
-            for who, checkout, deploy in turns:
+        for number in range(repeat):
+            for who, deploy in deploys.items():
+                checkout = Checkout(folder / f"{who}-{number}", services, endpoint, shape)
                 for scenario in SCENARIOS:
                     scenario.prepare(checkout)
-                    costs[scenario.name, who].append(deploy())
+                    costs[scenario.name, who].append(deploy(checkout))
                     print(f"{services} {who} {scenario.name}: {costs[scenario.name, who][-1]}", file=sys.stderr)
             costs[_FLOOR, "ours"].append(idle())
         cache = f'url = "file://{folder}/cache"'

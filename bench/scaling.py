@@ -53,8 +53,8 @@ def main() -> int:
 def _measured(services: int, repeat: int, endpoint: str, shape: Shape, medians: Medians) -> Iterator[str]:
     costs: dict[str, list[Cost]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as temporary:
-        checkout = Checkout(Path(temporary).resolve() / "ours", services, endpoint, shape)
-        for _ in range(repeat):
+        for number in range(repeat):
+            checkout = Checkout(Path(temporary).resolve() / str(number), services, endpoint, shape)
             for scenario in SCENARIOS:
                 scenario.prepare(checkout)
                 costs[scenario.name].append(checkout.deploy())
