@@ -34,6 +34,7 @@ from flyte._internal.runtime.trigger_serde import to_task_trigger
 from flyte._utils.description_parser import parse_description
 from flyte.models import ActionID, CodeBundle, RawDataPath, SerializationContext, TaskContext
 from flyte.syncify import syncify
+from flyte.syncify._api import _BackgroundLoop
 from flyte.types import _load_custom_type_transformers
 from flyteidl2.core import tasks_pb2
 from flyteidl2.task import task_definition_pb2
@@ -75,6 +76,7 @@ PRIVATE_NAMES = (
     "flyte._constants.FLYTE_SYS_PATH",
     "flyte._utils.parse_uv_script_file",
     "flyte._utils.description_parser.parse_description",
+    "flyte.syncify._api._BackgroundLoop",
     "flyte.types._load_custom_type_transformers",
 )
 
@@ -125,12 +127,26 @@ def _rehearse() -> None:
     list_loaded_environments().clear()
 
 
+class _LateLoop(_BackgroundLoop):
+    """The SDK's background thread as a forked process has it: begun when first needed, which is seldom."""
+
+    _begun: asyncio.AbstractEventLoop | None = None
+    _beginning = threading.Lock()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:  # type: ignore[override]
+        with self._beginning:
+            if self._begun is None:
+                self._begun = asyncio.new_event_loop()
+                self.thread.start()
+            return self._begun
+
+
 def revive_after_fork() -> None:
     """Give a forked process the SDK's background thread again; without it, `flyte.init()` in user code would hang."""
-    background = syncify._bg_loop
-    background.loop = asyncio.new_event_loop()
+    background = syncify._bg_loop  # the SDK's functions hold this very object
     background.thread = threading.Thread(name=background.thread.name, target=background._run, daemon=True)
-    background.thread.start()
+    background.__class__ = _LateLoop
 
 
 PlanImage = Callable[[Image], ImageBuild]

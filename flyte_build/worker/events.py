@@ -24,7 +24,7 @@ OPAQUE = {
 """Those whose inputs cannot be seen, and what a line that causes one did."""
 HEARD = {
     *("open", "os.link", "os.listdir", "os.mkdir", "os.rename", "os.scandir", "os.symlink"),
-    *("ctypes.dlopen", "sqlite3.connect", *OPAQUE),
+    *("ctypes.dlopen", "import", "sqlite3.connect", *OPAQUE),
 }
 """Audit events that are of interest. Most are not: an attribute that is asked for is one, too."""
 

@@ -22,7 +22,7 @@ from flyte_build.worker.hooks import list_backwards
 from flyte_build.worker.images import ImagePlanner
 from flyte_build.worker.places import is_installed, is_users, link_target
 from flyte_build.worker.protocol import Failure, LoadRequest, LoadResult
-from flyte_build.worker.record import Recorder, other_than_installed
+from flyte_build.worker.record import Recorder
 
 
 def load(request: LoadRequest, progress: int) -> LoadResult:
@@ -367,7 +367,7 @@ def _refuse_double_imports(request: LoadRequest, recorder: Recorder) -> None:
     names: dict[str, list[str]] = {}
     sources = set(recorder.sources())
     folder_of = functools.cache(os.path.realpath)  # of many files, whose way there is looked up link by link
-    for name, module in other_than_installed():
+    for name, module in recorder.modules():
         file = getattr(module, "__file__", None)
         path = recorder.watched(file) or ""
         if path in sources and name != "__main__":

@@ -73,10 +73,10 @@ def link_target(path: str) -> str:
         return ""
 
 
-def comes_installed(module: ModuleType) -> bool:
-    """Whether a module is of Python or of an installed distribution."""
+def is_of_users_file(module: ModuleType) -> bool:
+    """Whether a module comes from a file that is neither Python's nor an installed distribution's."""
     path = getattr(module, "__file__", None)
-    return isinstance(path, str) and ".." not in path and path.startswith(installed_folders())
+    return isinstance(path, str) and (os.pardir in path or not path.startswith(installed_folders()))
 
 
 def texts(entries: Any) -> list[str]:

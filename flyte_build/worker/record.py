@@ -14,14 +14,11 @@ What lies in an installed distribution or in Python itself is not recorded: the 
 from __future__ import annotations
 
 import contextlib
-import functools
-import importlib
 import os
 import sys
 import threading
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
-from importlib import metadata
 from importlib.machinery import SOURCE_SUFFIXES, ModuleSpec
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -31,35 +28,18 @@ from flyte_build.state import digest
 from flyte_build.state.files import FileIndex, absent, encodable, kind
 from flyte_build.state.folder import NAME as STATE_FOLDER
 from flyte_build.state.trace import EXTENSION_SUFFIXES, Trace, find_module, listing_digest
-from flyte_build.worker import hooks
+from flyte_build.worker import hooks, inherited
 from flyte_build.worker.environment import RecordedVariables
 from flyte_build.worker.events import HEARD, OPAQUE, first_word
 from flyte_build.worker.frames import from_machinery, nearest_user, user_frame
 from flyte_build.worker.opens import appends, content_of, creates, is_executable, overwrites
-from flyte_build.worker.places import VOLATILE, absolute_path, comes_installed, installed_folders, texts
+from flyte_build.worker.places import VOLATILE, absolute_path, installed_folders, texts
 
 _MODULE_SUFFIXES = (*SOURCE_SUFFIXES, *EXTENSION_SUFFIXES)
 
 
 class Forbidden(Exception):
     """Raised in the user's code where it does what `hermetic` forbids."""
-
-
-@functools.cache
-def _installed_modules() -> dict[str, ModuleType]:
-    """Modules of Python and of installed distributions that are loaded when this is first asked."""
-    return {name: module for name, module in list(sys.modules.items()) if comes_installed(module)}
-
-
-def prepare_process() -> None:
-    """Do once what every load needs: tell apart what is installed."""
-    _installed_modules()
-
-
-def other_than_installed() -> list[tuple[str, ModuleType]]:
-    """The loaded modules that may be of the user's: there are thousands of others, each a path to be looked at."""
-    installed = _installed_modules()
-    return [(name, module) for name, module in list(sys.modules.items()) if installed.get(name) is not module]
 
 
 class Recorder:
@@ -90,8 +70,7 @@ class Recorder:
     def start(self) -> None:
         sys.addaudithook(self._audit)
         sys.meta_path.insert(0, self)
-        importlib.invalidate_caches()  # a folder may have come since the parent looked
-        metadata.FastPath.__new__.cache_clear()  # type: ignore[attr-defined]  # nor does this forget what it listed
+        inherited.forget_folders()
         hooks.wrap_loader(self)
         hooks.wrap_files(self)
         hooks.wrap_processes(self)
@@ -189,9 +168,15 @@ class Recorder:
         if path not in self._readers:
             self._readers[path] = nearest_user(sys._getframe(2))
 
+    def modules(self) -> list[tuple[str, ModuleType | None]]:
+        """The loaded modules that may be of the user's."""
+        if any(path.endswith(_MODULE_SUFFIXES) and path not in self._sources for path in tuple(self._files)):
+            return list(sys.modules.items())  # of code that is not imported as usual, any may be made
+        return inherited.modules_since()
+
     def other_modules(self) -> tuple[str, ...]:
         """Every other file of the user's that a module came from: compiled, or read by a loader of the user's own."""
-        named = [getattr(module, "__file__", None) for _, module in other_than_installed()]
+        named = [getattr(module, "__file__", None) for _, module in self.modules()]
         with self.paused():
             paths = {self.watched(path) for path in named if isinstance(path, str) and path.endswith(_MODULE_SUFFIXES)}
             return tuple(sorted(path for path in paths if path and path not in self._sources and os.path.isfile(path)))
@@ -350,6 +335,8 @@ class Recorder:
             self._record_listing(arguments[0])
         elif event == "ctypes.dlopen" and os.sep in str(arguments[0]):
             self.record_open(arguments[0], "r", 0)
+        elif event == "import" and arguments[1]:  # the file of a compiled module, under whatever name it will be known
+            self.record_open(arguments[1], "r", 0)
         elif event in OPAQUE:
             self.record_opaque(OPAQUE[event].format(*map(first_word, arguments)), sys._getframe(1))
 

@@ -20,7 +20,7 @@ from typing import BinaryIO, NoReturn
 import msgspec
 
 from flyte_build import sdk
-from flyte_build.worker import codes, record
+from flyte_build.worker import codes, inherited
 from flyte_build.worker.load import load
 from flyte_build.worker.protocol import BUG, UNWRITTEN, LoadRequest
 
@@ -33,7 +33,7 @@ _compiled_reader, _compiled_writer = os.pipe()
 
 def main() -> NoReturn:
     sdk.prepare_process()
-    record.prepare_process()
+    inherited.prepare_process()
     wake_reader, wake_writer = os.pipe()
     os.set_blocking(wake_writer, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)

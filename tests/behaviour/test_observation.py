@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import os
 import py_compile
@@ -540,6 +541,41 @@ def test_a_module_that_a_loader_of_the_users_own_made_is_bundled(tmp_path: Path)
     with tarfile.open(fileobj=io.BytesIO(checkout.left("small").bundle)) as archive:
         assert sorted(archive.getnames()) == ["plugin.py", "small.py"]
     assert set(trace(checkout).files) == {"plugin.py", "small.py"}
+
+
+def test_a_compiled_module_in_the_place_of_one_that_is_loaded_anyway_is_bundled_and_counts(tmp_path: Path) -> None:
+    compiled = Path(str(importlib.import_module("xxhash._xxhash").__file__))  # which the parent of loads has imported
+    shutil.copy(compiled, tmp_path / compiled.name)
+    head = f"""
+        import importlib.util
+        import sys
+        spec = importlib.util.spec_from_file_location("xxhash._xxhash", "{compiled.name}")
+        sys.modules["xxhash._xxhash"] = module = importlib.util.module_from_spec(spec)
+        SEEN = module.__file__.endswith("{compiled.name}")
+        """
+    checkout = small(tmp_path, head)
+    with tarfile.open(fileobj=io.BytesIO(checkout.left("small").bundle)) as archive:
+        assert sorted(archive.getnames()) == sorted([compiled.name, "small.py"])
+    assert checkout.deploy() == {}
+    with (tmp_path / compiled.name).open("ab") as file:
+        file.write(b"\0")
+    assert checkout.deploy()["discover"] == f"{compiled.name} changed"
+
+
+def test_a_module_of_the_users_own_loader_in_the_place_of_one_that_is_loaded_anyway_is_bundled(tmp_path: Path) -> None:
+    (tmp_path / "plugin.py").write_text("SEEN = 1")
+    head = """
+        import sys
+        import types
+        module = types.ModuleType("json")
+        module.__file__ = "plugin.py"
+        exec(open("plugin.py").read(), vars(module))
+        there, sys.modules["json"] = sys.modules["json"], module
+        SEEN = module.SEEN
+        """
+    checkout = small(tmp_path, head)
+    with tarfile.open(fileobj=io.BytesIO(checkout.left("small").bundle)) as archive:
+        assert sorted(archive.getnames()) == ["plugin.py", "small.py"]
 
 
 def test_what_is_read_while_tasks_are_serialized_is_seen(tmp_path: Path) -> None:

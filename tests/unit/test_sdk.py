@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import os
+import signal
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import flyte
 import pytest
+from flyte.syncify import syncify
 
 from flyte_build import binding, sdk, sdk_client, sdk_remote
 
@@ -75,10 +80,21 @@ def test_the_image_cache_argument_is_the_sdk_s_own() -> None:
     assert binding.image_cache_argument(images) == ImageCache(image_lookup=images).to_transport
 
 
-def test_a_forked_process_can_use_the_sdk_s_synchronous_calls(tmp_path: Any) -> None:
-    import os
-    import signal
+def test_threads_of_a_forked_process_share_one_background_thread_of_the_sdk() -> None:
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(10)
+        before = threading.active_count()
+        sdk.revive_after_fork()
+        background = syncify._bg_loop
+        with ThreadPoolExecutor(8) as pool:
+            loops = set(pool.map(lambda _: background.loop, range(64)))
+        is_one = len(loops) == 1 and threading.active_count() == before + 1
+        os._exit(0 if is_one and background.thread.is_alive() else 1)
+    assert os.waitpid(pid, 0)[1] == 0
 
+
+def test_a_forked_process_can_use_the_sdk_s_synchronous_calls(tmp_path: Any) -> None:
     pid = os.fork()
     if pid == 0:
         signal.alarm(10)
