@@ -16,6 +16,8 @@ from flyte_build import sdk
 
 VOLATILE = ("/proc/", "/sys/", "/dev/")
 """The kernel's own files: never the same twice, and nothing that a build depends on."""
+MEMORY = "/dev/shm/"  # noqa: S108 nothing is made there
+"""Among them, and a place for files as any other: a checkout may lie there."""
 SDK = os.path.join(sdk.FOLDER, "")
 _MOST_LINKS = 40
 """Links that the kernel follows on the way to one file."""

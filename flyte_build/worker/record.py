@@ -33,7 +33,7 @@ from flyte_build.worker.environment import RecordedVariables
 from flyte_build.worker.events import HEARD, OPAQUE, first_word
 from flyte_build.worker.frames import from_machinery, nearest_user, user_frame
 from flyte_build.worker.opens import appends, content_of, creates, is_executable, overwrites
-from flyte_build.worker.places import VOLATILE, absolute_path, installed_folders, texts
+from flyte_build.worker.places import MEMORY, VOLATILE, absolute_path, installed_folders, texts
 
 _MODULE_SUFFIXES = (*SOURCE_SUFFIXES, *EXTENSION_SUFFIXES)
 
@@ -50,7 +50,7 @@ class Recorder:
         self._hermetic = hermetic
         self._folder = os.path.join(str(folder), "")
         self._state = os.path.join(str(folder), STATE_FOLDER, "")
-        self._unwatched = (*installed_folders(), *VOLATILE, self._state)
+        self._unwatched = (*installed_folders(), self._state)
         self._progress = progress
         self._active = False
         self._own = threading.local()
@@ -306,9 +306,10 @@ class Recorder:
         if self._is_made(absolute):
             with self.paused():  # a link that the code made may lead to what it has not made
                 absolute = os.path.realpath(absolute)
-        if f"{absolute}/".startswith(self._unwatched) or f"{os.sep}__pycache__{os.sep}" in absolute:
+        folder = f"{absolute}/"
+        if folder.startswith(self._unwatched) or (folder.startswith(VOLATILE) and not folder.startswith(MEMORY)):
             return None
-        return absolute
+        return None if f"{os.sep}__pycache__{os.sep}" in absolute else absolute
 
     def _name(self, path: str) -> str:
         inside = f"{path}/".startswith(self._folder)

@@ -10,6 +10,7 @@ import py_compile
 import shutil
 import sqlite3
 import tarfile
+import tempfile
 import zipfile
 from pathlib import Path
 from textwrap import dedent
@@ -576,6 +577,18 @@ def test_a_module_of_the_users_own_loader_in_the_place_of_one_that_is_loaded_any
     checkout = small(tmp_path, head)
     with tarfile.open(fileobj=io.BytesIO(checkout.left("small").bundle)) as archive:
         assert sorted(archive.getnames()) == ["plugin.py", "small.py"]
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="no file system in memory")
+def test_a_checkout_in_memory_is_a_checkout() -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        checkout = small(Path(folder) / "repo", "SEEN = open('/dev/null').read()")
+        with tarfile.open(fileobj=io.BytesIO(checkout.left("small").bundle)) as archive:
+            assert archive.getnames() == ["small.py"]
+        assert set(trace(checkout).files) == {"small.py"}
+        assert checkout.deploy() == {}
+        checkout.write("small.py", checkout.read("small.py") + "\n# new\n")
+        assert checkout.deploy()["discover"] == "small.py changed"
 
 
 def test_what_is_read_while_tasks_are_serialized_is_seen(tmp_path: Path) -> None:
