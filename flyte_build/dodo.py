@@ -9,9 +9,12 @@ if sys.path and sys.path[0] not in ("", *sys.path[1:]):
     sys.path.append(sys.path.pop(0))
 
 import gc
-from collections.abc import Iterator
 
-from flyte_build import doit_commands, graph, interrupts
+gc.set_threshold(100_000)  # a run makes many objects that live to its end: looking for garbage finds none
+
+from collections.abc import Iterator  # noqa: E402 what these import is a part of it
+
+from flyte_build import doit_commands, graph, interrupts  # noqa: E402
 
 __all__ = [
     "DOIT_CONFIG",
@@ -27,9 +30,7 @@ __all__ = [
     "task_upload",
 ]
 
-# What is imported by now stays, and a run makes many objects that live to its end: looking for garbage finds none.
-gc.freeze()
-gc.set_threshold(100_000)
+gc.freeze()  # what is imported by now stays
 
 DOIT_CONFIG = graph.configuration()
 doit_commands.install()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import functools
 import os
 import sys
@@ -55,12 +56,21 @@ def _marks_of_installed() -> dict[str, tuple[int, int]]:
     """
     marks: dict[str, tuple[int, int]] = {}
     for folder in folders_of_installed():
-        with contextlib.suppress(OSError), os.scandir(folder) as entries:
-            found = {entry.name: entry.stat(follow_symlinks=False) for entry in entries}
+        with contextlib.suppress(OSError), _opened(folder) as handle:  # each name is then looked up in there alone
+            found = {name: os.stat(name, dir_fd=handle, follow_symlinks=False) for name in os.listdir(handle)}
             if found.pop("__pycache__", None):
-                found[""] = os.stat(folder)
-            marks |= {os.path.join(folder, name): (s.st_ino, s.st_ctime_ns) for name, s in found.items()}
+                found[""] = os.fstat(handle)
+            marks |= {f"{folder}/{name}": (s.st_ino, s.st_ctime_ns) for name, s in found.items()}
     return marks
+
+
+@contextlib.contextmanager
+def _opened(folder: str) -> Iterator[int]:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 def _variant(manifest: Manifest, variables: Mapping[str, str]) -> str:
@@ -280,9 +290,14 @@ class Project:
         return known[1]
 
     def result(self, target: str, step: str, kind: type[_T]) -> _T:
-        """What a step gave. It must have run: doit sees to the order."""
+        """What a step gave. It must have run: doit sees to the order.
+
+        Raises:
+            FileNotFoundError: another run, beside which this one plans, or `doit forget` has taken it away.
+        """
         receipt = self.receipt(target, step)
-        assert isinstance(receipt, Receipt), f"step {step} of {target} has no receipt: {receipt.reason}"
+        if isinstance(receipt, Lost):
+            raise FileNotFoundError(errno.ENOENT, receipt.reason, self.state.receipt_path(target, step))
         return receipt.read(kind)
 
     def collect(self) -> Removed:

@@ -39,7 +39,7 @@ class StateFolder:
         """`variant` keeps apart the receipts of what is deployed in more than one way, such as with another profile."""
         self.root = root
         self._variant = f"@{quote(variant, safe='=,')}" if variant else ""
-        self._folders: dict[tuple[str, bool], str] = {}
+        self._targets: dict[tuple[str, bool], Path] = {}
 
     @property
     def index(self) -> Path:
@@ -71,8 +71,13 @@ class StateFolder:
 
     def target(self, name: str, step: str = "") -> Path:
         """Where the receipts of a step of a target are."""
-        variant = "" if step in _LOCAL else self._variant
-        return self.root / "targets" / f"{quote(name, safe='')}{variant}"
+        # A run asks thousands of times, and making a `Path` takes longer than reading the file.
+        folder = self._targets.get((name, step in _LOCAL))
+        if folder is None:
+            variant = "" if step in _LOCAL else self._variant
+            folder = self.root / "targets" / f"{quote(name, safe='')}{variant}"
+            self._targets[name, step in _LOCAL] = folder
+        return folder
 
     @staticmethod
     def target_of(folder: str) -> str:
@@ -83,11 +88,8 @@ class StateFolder:
         return Path(self.receipt_path(target, step))
 
     def receipt_path(self, target: str, step: str) -> str:
-        """The same as text: a run asks for hundreds, and making a `Path` takes longer than reading the file."""
-        folder = self._folders.get((target, step in _LOCAL))
-        if folder is None:
-            folder = self._folders[target, step in _LOCAL] = str(self.target(target, step))
-        return f"{folder}/{step}.json"
+        """The same as text."""
+        return f"{self.target(target, step)}/{step}.json"
 
     def journal(self, target: str, step: str) -> Path:
         """What a step that was interrupted has done so far."""
