@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from doit.cmd_base import ModuleTaskLoader
 from doit.doit_cmd import DoitMain
@@ -21,12 +21,14 @@ from doit.exceptions import InvalidDodoFile, TaskFailed
 
 from flyte_build import children, pipeline
 from flyte_build.command_line import DEFAULT_PORT, manifest_path, project, steps_of, variables
-from flyte_build.errors import ManifestError, StateBusy, StepError
-from flyte_build.model import Cause, Fresh, Stale, Target
+from flyte_build.errors import ManifestError, StateBusy, StepError, TakenAway
+from flyte_build.model import Cause, Fresh, Stale, Target, Verdict
 from flyte_build.report import cache_lines, check_line, clean_lines, say, say_at_once, tell, waiting_text
 from flyte_build.runs import JsonRun, Run
 from flyte_build.state.folder import NAME as STATE_FOLDER
 from flyte_build.state.lock import Holder
+
+_T = TypeVar("_T")
 
 DATABASE = "doit.json"
 STEPS_AT_A_TIME = 16
@@ -134,11 +136,10 @@ class Freshness:
         self.cause: Cause | None = None
 
     def __call__(self, task: Any, values: Any) -> bool:  # noqa: ARG002 doit passes arguments by these names
-        judge = pipeline.judge if Run.started else pipeline.judge_with_needs
         try:
-            verdict = judge(project(), self._target, self._step)
+            verdict = self._judge()
             if isinstance(verdict, Stale) and Run.started and Run.started.may_differ_now():
-                verdict = judge(project(), self._target, self._step)
+                verdict = self._judge()
         except StepError as error:
             self._reason = error.message
             return False
@@ -146,6 +147,13 @@ class Freshness:
             return True
         self._reason, self.cause = verdict.reason, verdict.cause
         return False
+
+    def _judge(self) -> Verdict:
+        judge = pipeline.judge if Run.started else pipeline.judge_with_needs
+        try:
+            return _looked(lambda: judge(project(), self._target, self._step))
+        except TakenAway as gone:
+            return Stale(reason=gone.message, cause=Cause(kind="missing"))
 
     def __repr__(self) -> str:
         return self._reason
@@ -168,7 +176,19 @@ def _run(target: str, step: str) -> dict[str, Any] | TaskFailed:
 def _plan(target: str) -> dict[str, Any] | TaskFailed:
     from flyte_build.planning import plan
 
-    return _guarded(lambda: plan(project(), project().manifest.targets[target]))
+    return _guarded(lambda: _looked(lambda: plan(project(), project().manifest.targets[target])))
+
+
+def _looked(look: Callable[[], _T]) -> _T:
+    """What a look at receipts, and at what they name, gives.
+
+    Raises:
+        TakenAway: some of it was removed meanwhile.
+    """
+    try:
+        return look()
+    except FileNotFoundError as error:
+        raise TakenAway(path=project().place(str(error.filename))) from error
 
 
 def _check(target: str) -> TaskFailed | None:

@@ -20,6 +20,16 @@ class StepNotDone(StepError):
         )
 
 
+class TakenAway(StepError):
+    """What a run looks at was removed meanwhile: a plan goes on beside other runs."""
+
+    path: str
+
+    @property
+    def message(self) -> str:
+        return f"{self.path}: removed while this run looked at it, as another run does, or `doit clean`; run this again"
+
+
 class NotAnEnvironment(StepError):
     """`deploy()` was given something else."""
 

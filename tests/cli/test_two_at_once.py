@@ -142,6 +142,70 @@ def test_a_plan_waits_only_where_it_has_work_to_do(tmp_path: Path) -> None:
         assert plan.returncode == 0
 
 
+TAKEN_AWAY = """
+import subprocess
+import sys
+from pathlib import Path
+from flyte_build.dodo import *
+from flyte_build import planning, project
+
+plan, result = planning.plan, project.Project.result
+
+
+def another_run(*words):
+    Path("gate").unlink()
+    Path("a.py").write_text("# tasks are in other lines now" + chr(10) + Path("a.py").read_text())
+    subprocess.run([sys.executable, "-m", "doit", *words], check=True, stdout=subprocess.DEVNULL)
+
+
+def with_another_run_before(self, *asked):
+    if Path("gate").exists():
+        another_run("forget", "discover:a")
+    return result(self, *asked)
+
+
+def with_another_run_after(self, *asked):
+    found = result(self, *asked)
+    if Path("gate").exists():
+        another_run("deploy")
+    return found
+
+
+def planned(*asked):
+    project.Project.result = with_another_run_after
+    return plan(*asked)
+
+
+if Path("gate").exists():
+    {when}
+"""
+
+
+@pytest.mark.error("TakenAway")
+def test_a_plan_fails_where_another_run_takes_away_what_it_looks_at(repository: Repository) -> None:
+    repository.write("a.py", environment("a"))
+    (repository.folder / "gate").unlink()
+    assert repository.doit("deploy").code == 0
+    repository.write("dodo.py", TAKEN_AWAY.format(when="planning.plan = planned"))
+    repository.write("gate", "")
+    ran = repository.doit("plan")
+    why = "removed while this run looked at it, as another run does, or `doit clean`; run this again"
+    assert ran.code == 1
+    assert re.search(rf"\n\nFAILED plan:a\n.flyte-build/objects/[0-9a-f]{{32}}: {why}\n$", ran.err), ran.err
+    assert repository.doit("plan").out.startswith("a: fresh, ")
+
+
+def test_a_plan_whose_receipts_are_forgotten_beside_it_says_what_was_not_done(repository: Repository) -> None:
+    repository.write("a.py", environment("a"))
+    (repository.folder / "gate").unlink()
+    assert repository.doit("deploy").code == 0
+    repository.write("dodo.py", TAKEN_AWAY.format(when="project.Project.result = with_another_run_before"))
+    repository.write("gate", "")
+    ran = repository.doit("plan")
+    assert (ran.code, "Traceback" in ran.err) == (1, False)
+    assert "bundle:a: needs `discover:a`, which was not done; " in ran.err
+
+
 def test_who_has_waited_looks_again_at_what_it_saw_before(tmp_path: Path) -> None:
     repository = gated(tmp_path, "a", "b")
     for name in ("a", "b"):
