@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
@@ -262,14 +263,19 @@ class Journal:
     def __enter__(self) -> Journal:
         write_atomically(self._path, "".join(f"{line}\n" for line in (self._head, *sorted(self.done))).encode())
         self._file = self._path.open("ab", buffering=0)
+        self._size = os.fstat(self._file.fileno()).st_size
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def add(self, name: str) -> None:
+        line = f"{name}\n".encode()
         with unwritable(self._path):
-            self._file.write(f"{name}\n".encode())
+            if self._file.write(line) != len(line):
+                self._file.truncate(self._size)  # else the next name would be taken for the rest of this one
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._size += len(line)
         self.done.add(name)
 
     def _read(self) -> set[str]:
