@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import flyte
 import flyte.errors
@@ -128,18 +128,18 @@ def _rehearse() -> None:
 
 
 class _LateLoop(_BackgroundLoop):
-    """The SDK's background thread as a forked process has it: begun when first needed, which is seldom."""
+    """The SDK's background loop as a forked process has it: its thread begins when first needed, which is seldom."""
 
-    _begun: asyncio.AbstractEventLoop | None = None
+    fresh: asyncio.AbstractEventLoop
     _beginning = threading.Lock()
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:  # type: ignore[override]
-        with self._beginning:
-            if self._begun is None:
-                self._begun = asyncio.new_event_loop()
-                self.thread.start()
-            return self._begun
+        if self.thread.ident is None:
+            with self._beginning:
+                if self.thread.ident is None:
+                    self.thread.start()
+        return self.fresh
 
 
 def revive_after_fork() -> None:
@@ -147,6 +147,7 @@ def revive_after_fork() -> None:
     background = syncify._bg_loop  # the SDK's functions hold this very object
     background.thread = threading.Thread(name=background.thread.name, target=background._run, daemon=True)
     background.__class__ = _LateLoop
+    cast(_LateLoop, background).fresh = asyncio.new_event_loop()
 
 
 PlanImage = Callable[[Image], ImageBuild]

@@ -48,7 +48,7 @@ def wrap_loader(recorder: Recorder) -> None:
         watched = recorder.watched(path)
         if watched is None:
             return original(self, fullname)
-        data, content = recorder.read_source(watched)
+        data, content = recorder.read_source(watched, fullname)
         if type(self).get_data is not SourceFileLoader.get_data:  # a loader that rewrites what it reads
             data = self.get_data(path)
         return codes.code_of(self, path, content, data)

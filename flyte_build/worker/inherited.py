@@ -34,11 +34,14 @@ def _modules() -> tuple[tuple[str, ...], str]:
     return tuple(users), next(reversed(sys.modules))
 
 
-def modules_since() -> list[tuple[str, ModuleType | None]]:
-    """The modules that came since the parent was prepared, which are the last ones, and those of the user's before."""
+def modules_since() -> dict[str, ModuleType | None]:
+    """The modules that came since the parent was prepared, which are the last ones, and those of the user's before.
+
+    Not those that took the place of one that was there.
+    """
     users, last = _modules()
     came = list(itertools.takewhile(last.__ne__, reversed(sys.modules)))  # in one go: threads may import meanwhile
-    return [(name, sys.modules.get(name)) for name in (*users, *reversed(came))]
+    return {name: sys.modules.get(name) for name in (*users, *reversed(came))}
 
 
 @functools.cache

@@ -55,6 +55,7 @@ class Recorder:
         self._active = False
         self._own = threading.local()
         self._sources: dict[str, None] = {}
+        self._imported: dict[str, None] = {}
         self._files: dict[str, str] = {}
         self._executable: dict[str, str] = {}
         self._folders: dict[str, str] = {}
@@ -172,7 +173,8 @@ class Recorder:
         """The loaded modules that may be of the user's."""
         if any(path.endswith(_MODULE_SUFFIXES) and path not in self._sources for path in tuple(self._files)):
             return list(sys.modules.items())  # of code that is not imported as usual, any may be made
-        return inherited.modules_since()
+        named = {name: sys.modules.get(name) for name in tuple(self._imported)}  # which may have taken another's place
+        return list({**inherited.modules_since(), **named}.items())
 
     def other_modules(self) -> tuple[str, ...]:
         """Every other file of the user's that a module came from: compiled, or read by a loader of the user's own."""
@@ -189,8 +191,12 @@ class Recorder:
 
     # --- files
 
-    def read_source(self, path: str) -> tuple[bytes, str]:
-        """Read a source file that is `watched` and about to run, and record the very bytes, given with their digest."""
+    def read_source(self, path: str, name: str) -> tuple[bytes, str]:
+        """Read a source file that is `watched` and about to run, and record the very bytes, given with their digest.
+
+        `name`: of the module.
+        """
+        self._imported[name] = None
         with contextlib.suppress(OSError):  # it is for a message, and the disk may be full
             os.pwrite(self._progress, os.fsencode(path).ljust(4096, b"\0"), 0)
         with self.paused(), open(path, "rb") as file:
@@ -336,7 +342,9 @@ class Recorder:
             self._record_listing(arguments[0])
         elif event == "ctypes.dlopen" and os.sep in str(arguments[0]):
             self.record_open(arguments[0], "r", 0)
-        elif event == "import" and arguments[1]:  # the file of a compiled module, under whatever name it will be known
+        elif event == "import" and any(
+            arguments[1:2]
+        ):  # the file of a compiled module, under whatever name it will be known
             self.record_open(arguments[1], "r", 0)
         elif event in OPAQUE:
             self.record_opaque(OPAQUE[event].format(*map(first_word, arguments)), sys._getframe(1))

@@ -17,7 +17,7 @@ from textwrap import dedent
 
 import pytest
 
-from flyte_build.errors import FileRaised, ModuleNameTaken
+from flyte_build.errors import FileRaised, ModuleImportedTwice, ModuleNameTaken
 from flyte_build.state.receipts import Receipt
 from flyte_build.state.trace import Trace
 from tests.checkout import Checkout
@@ -577,6 +577,40 @@ def test_a_module_of_the_users_own_loader_in_the_place_of_one_that_is_loaded_any
     checkout = small(tmp_path, head)
     with tarfile.open(fileobj=io.BytesIO(checkout.left("small").bundle)) as archive:
         assert sorted(archive.getnames()) == ["plugin.py", "small.py"]
+
+
+def test_a_file_imported_twice_is_refused_also_in_the_place_of_a_module_that_is_loaded_anyway(tmp_path: Path) -> None:
+    (tmp_path / "plugin.py").write_text("SEEN = 1")
+    head = """
+        import importlib.util
+        import sys
+        spec = importlib.util.spec_from_file_location("json", "plugin.py")
+        there, sys.modules["json"] = sys.modules["json"], importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules["json"])
+        from plugin import SEEN
+        """
+    with pytest.raises(ModuleImportedTwice, match=r"plugin\.py"):
+        small(tmp_path, head)
+
+
+def test_a_file_imported_twice_is_refused_also_where_code_turned_the_order_of_modules(tmp_path: Path) -> None:
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "plugin.py").write_text("SEEN = 1")
+    head = """
+        import sys
+        sys.path.append("package")
+        import package.plugin
+        from plugin import SEEN
+        for name in list(reversed(sys.modules)):
+            sys.modules[name] = sys.modules.pop(name)
+        """
+    with pytest.raises(ModuleImportedTwice, match=r"package/plugin\.py"):
+        small(tmp_path, head)
+
+
+def test_an_audit_event_of_the_codes_own_that_has_another_s_name_is_nothing(tmp_path: Path) -> None:
+    checkout = small(tmp_path, "import sys\nsys.audit('import', 'x')\nsys.audit('import')\nSEEN = 1")
+    assert checkout.deploy() == {}
 
 
 @pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="no file system in memory")
