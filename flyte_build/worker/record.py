@@ -342,9 +342,7 @@ class Recorder:
             self._record_listing(arguments[0])
         elif event == "ctypes.dlopen" and os.sep in str(arguments[0]):
             self.record_open(arguments[0], "r", 0)
-        elif event == "import" and any(
-            arguments[1:2]
-        ):  # the file of a compiled module, under whatever name it will be known
+        elif event == "import" and any(arguments[1:2]):  # the file of a compiled module
             self.record_open(arguments[1], "r", 0)
         elif event in OPAQUE:
             self.record_opaque(OPAQUE[event].format(*map(first_word, arguments)), sys._getframe(1))

@@ -142,3 +142,15 @@ def test_what_is_installed_after_the_parent_of_loads_has_begun_makes_the_next_ru
     assert "discover  fraud  (installed distributions changed)\n" in repository.doit("deploy").err
     assert deployed_version(repository) == "2.0"
     assert "1 fresh" in repository.doit("deploy").err
+
+
+def test_a_module_of_the_users_that_their_interpreters_start_with_counts(tmp_path: Path) -> None:
+    """The parent of loads imports it, before anybody records."""
+    made = small(tmp_path, fraud_py=WORKFLOW.replace("import acme", "import sitecustomize as acme"))
+    made.environ["PYTHONPATH"] = str(tmp_path / "lib")
+    made.write("lib/sitecustomize.py", 'VERSION = "1.0"\n')
+    assert made.doit("deploy").code == 0
+    assert "1 fresh" in made.doit("deploy").err
+    made.write("lib/sitecustomize.py", 'VERSION = "2.0"\n')
+    assert "(lib/sitecustomize.py changed)" in made.doit("deploy").err
+    assert deployed_version(made) == "2.0"
