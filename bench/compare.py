@@ -17,18 +17,19 @@ import statistics
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from bench import shared_cache
 from bench.monorepo import SHAPE, Shape
-from bench.running import SCENARIOS, Checkout, Cost, control_plane, floor
+from bench.running import SCENARIOS, Checkout, Cost, Scenario, control_plane, floor
 
 _HEAD = """\
 | services | scenario | `flyte deploy` | `doit deploy` | times faster | CPU | peak memory |
 |---|---|---|---|---|---|---|"""
 _FLOOR = "no-op of `doit` itself"
+_ROWS = (*(scenario.name for scenario in SCENARIOS), shared_cache.SCENARIO, _FLOOR)
 
 
 def main() -> int:
@@ -36,12 +37,18 @@ def main() -> int:
     parser.add_argument("services", type=int, nargs="*", default=[5, 20, 40, 100], help="sizes of the monorepo")
     parser.add_argument("--repeat", type=int, default=3, help="times that each is run; medians are shown")
     parser.add_argument("--without-peer", action="store_true", help="measure flyte_build alone")
+    parser.add_argument(
+        "--cold", action="store_true", help="measure the cold deploy alone, the longest wait of the peer"
+    )
     add_shape(parser)
     options = parser.parse_args()
     print(f"{machine()}, {options.repeat} runs each\n\n{_HEAD}", flush=True)
     with control_plane() as endpoint:
         for services in options.services:
-            costs = measure(services, options.repeat, endpoint, shape_of(options), peer=not options.without_peer)
+            scenarios = SCENARIOS[:1] if options.cold else SCENARIOS
+            costs = measure(
+                services, options.repeat, endpoint, scenarios, shape_of(options), peer=not options.without_peer
+            )
             for line in _lines(services, costs):
                 print(line, flush=True)
     return 0
@@ -65,7 +72,7 @@ def machine() -> str:
 
 
 def measure(
-    services: int, repeat: int, endpoint: str, shape: Shape, *, peer: bool
+    services: int, repeat: int, endpoint: str, scenarios: Sequence[Scenario], shape: Shape, *, peer: bool
 ) -> dict[tuple[str, str], list[Cost]]:
     """(scenario, who) -> the costs of each run."""
     costs: dict[tuple[str, str], list[Cost]] = defaultdict(list)
@@ -76,7 +83,7 @@ def measure(
         for number in range(repeat):
             for who, deploy in deploys.items():
                 checkout = Checkout(folder / f"{who}-{number}", services, endpoint, shape)
-                for scenario in SCENARIOS:
+                for scenario in scenarios:
                     scenario.prepare(checkout)
                     costs[scenario.name, who].append(deploy(checkout))
                     print(f"{services} {who} {scenario.name}: {costs[scenario.name, who][-1]}", file=sys.stderr)
@@ -90,7 +97,7 @@ def measure(
 
 
 def _lines(services: int, costs: dict[tuple[str, str], list[Cost]]) -> Iterator[str]:
-    for name in (*(scenario.name for scenario in SCENARIOS), shared_cache.SCENARIO, _FLOOR):
+    for name in filter(lambda name: (name, "ours") in costs, _ROWS):
         ours = _median(each.seconds for each in costs[name, "ours"])
         peer = _median(each.seconds for each in costs[name, "peer"]) if (name, "peer") in costs else 0.0
         cpu = _median(each.cpu for each in costs[name, "ours"])
