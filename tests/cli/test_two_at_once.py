@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.repository import Repository, environment
+from tests.repository import Ran, Repository, environment
 
 HEAD = """
 import os
@@ -181,14 +181,19 @@ if Path("gate").exists():
 """
 
 
-@pytest.mark.error("TakenAway")
-def test_a_plan_fails_where_another_run_takes_away_what_it_looks_at(repository: Repository) -> None:
+def plan_beside(repository: Repository, when: str) -> Ran:
+    """What `doit plan` says of a deployed target, with another run in its midst."""
     repository.write("a.py", environment("a"))
     (repository.folder / "gate").unlink()
     assert repository.doit("deploy").code == 0
-    repository.write("dodo.py", TAKEN_AWAY.format(when="planning.plan = planned"))
+    repository.write("dodo.py", TAKEN_AWAY.format(when=when))
     repository.write("gate", "")
-    ran = repository.doit("plan")
+    return repository.doit("plan")
+
+
+@pytest.mark.error("TakenAway")
+def test_a_plan_fails_where_another_run_takes_away_what_it_looks_at(repository: Repository) -> None:
+    ran = plan_beside(repository, "planning.plan = planned")
     why = "removed while this run looked at it, as another run does, or `doit clean`; run this again"
     assert ran.code == 1
     assert re.search(rf"\n\nFAILED plan:a\n.flyte-build/objects/[0-9a-f]{{32}}: {why}\n$", ran.err), ran.err
@@ -196,12 +201,7 @@ def test_a_plan_fails_where_another_run_takes_away_what_it_looks_at(repository: 
 
 
 def test_a_plan_whose_receipts_are_forgotten_beside_it_says_what_was_not_done(repository: Repository) -> None:
-    repository.write("a.py", environment("a"))
-    (repository.folder / "gate").unlink()
-    assert repository.doit("deploy").code == 0
-    repository.write("dodo.py", TAKEN_AWAY.format(when="project.Project.result = with_another_run_before"))
-    repository.write("gate", "")
-    ran = repository.doit("plan")
+    ran = plan_beside(repository, "project.Project.result = with_another_run_before")
     assert (ran.code, "Traceback" in ran.err) == (1, False)
     assert "bundle:a: needs `discover:a`, which was not done; " in ran.err
 
